@@ -1,0 +1,48 @@
+# Every target sets up what it needs, once; `make help` lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+EXECUTED := results/notebooks
+PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
+
+.PHONY: help setup demo test bench mnist notebooks lab clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile
+
+$(READY): pyproject.toml constraints.txt tools/setup.sh
+	@sh tools/setup.sh $(VENV)
+	@touch $@
+
+setup: $(READY)  ## make the virtual environment (.venv) and install everything
+
+demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
+	@mkdir -p $(EXECUTED)
+	$(PAPERMILL) notebooks/mnist_densevae_bce.ipynb $(EXECUTED)/mnist_densevae_bce.ipynb
+	@echo
+	@echo "The executed notebook: $(EXECUTED)/mnist_densevae_bce.ipynb"
+	@echo "Its pictures:          $$(grep -o 'results/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
+
+test: $(READY)  ## run all tests: the package's and every notebook
+	$(BIN)/python -m pytest
+
+bench: $(READY)  ## measure the training steps (on an otherwise idle machine)
+	$(BIN)/python benchmarks/train_step.py
+
+mnist: $(READY)  ## the README's three MNIST runs, 50 epochs each (about 20 minutes on two cores)
+	@mkdir -p $(EXECUTED)
+	@for name in densevae_bce densevae_l2 densevae_logreg; do \
+	    $(PAPERMILL) notebooks/mnist_$$name.ipynb $(EXECUTED)/mnist_$${name}_50.ipynb \
+	        -p data mnist -p epochs 50 -p resume True || exit 1; \
+	done
+
+notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits
+	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
+
+lab: $(READY)  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+clean:  ## remove the virtual environment and caches; results and data stay
+	rm -rf $(VENV) .pytest_cache build *.egg-info

@@ -1,0 +1,301 @@
+"""Data sets as uint8 arrays, each with a record of where it came from.
+
+A data set is taken by name.  `auto` means: MNIST if its files are there or can be downloaded,
+else digits drawn by rule; which one it was is printed, and stands in every figure and record.
+"""
+import dataclasses
+import gzip
+import hashlib
+import pathlib
+import queue
+import struct
+import threading
+import time
+import urllib.request
+import zlib
+
+import numpy as np
+
+from . import drawing, runtime
+from .files import replacing
+
+__all__ = ["DataError", "ImageSet", "load_digits", "load_mnist", "download_mnist", "drawn_digits"]
+
+MNIST_FILES = {  # name without .gz: SHA-256 of the published .gz
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/mnist/",
+)
+OFFLINE_SECONDS = 8  # what finding out that no mirror answers may take
+MAX_DOWNLOAD = 20_000_000  # bytes; the largest published file has 9.9 million
+
+
+class DataError(ValueError):
+    """A data set that is missing or damaged; the message names the file and what to do."""
+
+
+class Offline(DataError):
+    """No mirror could be reached."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Pictures for training and for validation, and where they came from.
+
+    Attributes
+    ----------
+    name : str
+        As in the results folders' names: 'MNIST' or 'drawn_digits'.
+    train, validation : numpy.ndarray, uint8, shape (N, C, H, W)
+        The pictures, 0 to 255.
+    origin : str
+        One sentence: which files, or drawn by which rule.
+    is_real : bool
+        False for pictures drawn by rule.
+    train_labels, validation_labels : numpy.ndarray, uint8, shape (N,), optional
+        What the pictures show.
+    """
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    origin: str
+    is_real: bool
+    train_labels: np.ndarray = None
+    validation_labels: np.ndarray = None
+
+    def __post_init__(self):
+        for part in ("train", "validation"):
+            array = getattr(self, part)
+            if array.dtype != np.uint8 or array.ndim != 4 or not len(array):
+                raise DataError(f"{self.name}: the {part} pictures must be a uint8 array "
+                                f"(N, C, H, W) with N > 0; found {array.dtype} {array.shape}")
+
+    @property
+    def title(self):
+        """The name as figures show it."""
+        return self.name.replace("_", " ")
+
+    @property
+    def image_shape(self):
+        """(C, H, W)"""
+        return self.train.shape[1:]
+
+    def sha256(self):
+        """Hash of all pictures: two runs with the same one saw the same data."""
+        digest = hashlib.sha256()
+        for array in (self.train, self.validation):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def first(self, num_train):
+        """The same set with only the first `num_train` training pictures (0 = all of them)."""
+        if not num_train or num_train >= len(self.train):
+            return self
+        labels = None if self.train_labels is None else self.train_labels[:num_train]
+        return dataclasses.replace(self, train=self.train[:num_train], train_labels=labels)
+
+    def __str__(self):
+        channels, height, width = self.image_shape
+        return (f"{self.title}: {len(self.train):,} training and {len(self.validation):,} "
+                f"validation pictures of {channels} x {height} x {width}, {self.origin}")
+
+
+def load_digits(data="auto", num_train=0, seed=0):
+    """The digits that an experiment trains on, said aloud.
+
+    Parameters
+    ----------
+    data : {'auto', 'mnist', 'drawn'}
+        'mnist': the files in `$D2LVAE_DATA/mnist`, downloaded if they are missing, or an error.
+        'drawn': digits drawn by rule.  'auto': MNIST if it can be had, else drawn digits.
+    num_train : int
+        Only the first so many training pictures; 0 = all.
+    seed : int
+        For drawn digits.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    DataError
+        Files that are damaged; with 'mnist' also files that are neither there nor to be downloaded.
+    """
+    images = None
+    if data != "drawn":
+        try:
+            images = load_mnist(runtime.data_root() / "mnist").first(num_train)
+        except Offline as error:
+            if data != "auto":
+                raise
+            print(f"{error}. So these are drawn digits, not MNIST.")
+    if images is None:
+        images = drawn_digits(num_train or 20_000, seed)
+    print(f"data: {images}", flush=True)
+    return images
+
+
+def drawn_digits(num_train=20_000, seed=0):
+    """Digits drawn by rule (see :mod:`d2lvae.drawing`): 1,000 for validation, `num_train` for training."""
+    pictures, labels = drawing.draw_digits(1_000 + num_train, seed)
+    return ImageSet("drawn_digits", pictures[1_000:], pictures[:1_000],
+                    f"drawn by rule from seed {seed}", False, labels[1_000:], labels[:1_000])
+
+
+def load_mnist(folder):
+    """MNIST from its four files, plain or gzipped; missing ones are downloaded into `folder` first.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, or missing and not to be downloaded.
+
+    References
+    ----------
+    LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+    """
+    folder = pathlib.Path(folder)
+    paths = {name: _find(folder, name) for name in MNIST_FILES}
+    missing = [name for name, path in paths.items() if path is None]
+    if missing:
+        download_mnist(folder, missing)
+        paths = {name: _find(folder, name) for name in MNIST_FILES}
+    arrays = {name: read_idx(path) for name, path in paths.items()}
+    parts = []
+    for part in ("train", "t10k"):
+        images, labels = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
+        image_path = paths[f"{part}-images-idx3-ubyte"]
+        if images.ndim != 3 or images.shape[1:] != (28, 28):
+            raise DataError(f"{image_path}: expected pictures of 28 x 28; found an array of shape "
+                            f"{images.shape}. Delete it to have it downloaded again")
+        if len(images) != len(labels):
+            raise DataError(f"{image_path} holds {len(images)} pictures, but "
+                            f"{paths[f'{part}-labels-idx1-ubyte'].name} {len(labels)} labels: they "
+                            f"do not belong together. Delete both to have them downloaded again")
+        parts += [images[:, None], labels]
+    train, train_labels, validation, validation_labels = parts
+    return ImageSet("MNIST", train, validation, "from its IDX files", True,
+                    train_labels, validation_labels)
+
+
+def _find(folder, name):
+    """The path of an MNIST file, plain or gzipped, or None."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def read_idx(path):
+    """An array of bytes from an IDX file, plain or gzipped.
+
+    Raises
+    ------
+    DataError
+        Truncated or corrupt gzip, a wrong magic number, too few or too many bytes.
+    """
+    path = pathlib.Path(path)
+    again = "Delete the file to have it downloaded again"
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: its gzip data is truncated or corrupt ({error}). {again}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 4:
+        raise DataError(f"{path}: expected an IDX file of bytes (magic number 00 00 08 01 to 04); "
+                        f"found {content[:4].hex(' ') or 'nothing'}. {again}")
+    start = 4 + 4 * content[3]
+    shape = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else (0,)
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(content) != expected or 0 in shape:
+        raise DataError(f"{path}: its header announces {' x '.join(map(str, shape))} bytes, "
+                        f"{expected} with the header; found {len(content)}. {again}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def download_mnist(folder, names=tuple(MNIST_FILES)):
+    """Download MNIST's files, each complete and checked, or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is missing.
+    names : sequence of str
+        Keys of `MNIST_FILES`.
+
+    Raises
+    ------
+    Offline
+        No mirror answered within `OFFLINE_SECONDS`.
+    DataError
+        Mirrors answered, but none of them gave a file with the published SHA-256.
+    """
+    folder = pathlib.Path(folder)
+    mirrors = _answering_mirrors(f"{names[0]}.gz")
+    if not mirrors:
+        raise Offline(f"MNIST is not complete in {folder} (missing: {', '.join(names)}), and none "
+                      f"of its {len(MNIST_MIRRORS)} mirrors answered within {OFFLINE_SECONDS} s. "
+                      "Put the four files there, plain or as .gz, or set D2LVAE_DATA to the folder "
+                      "above them, or connect to the network")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made for MNIST's files: {error.strerror}") from None
+    for name in names:
+        print(f"downloading {name}.gz ...", flush=True)
+        _download(folder, f"{name}.gz", MNIST_FILES[name], mirrors)
+
+
+def _answering_mirrors(filename):
+    """The mirrors, the first to answer in front; none if there is no answer.  All are asked at once."""
+    answers = queue.Queue()
+
+    def ask(mirror):
+        request = urllib.request.Request(mirror + filename, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=OFFLINE_SECONDS):
+                answers.put(mirror)
+        except OSError:  # URLError and timeouts are of this kind
+            answers.put(None)
+
+    for mirror in MNIST_MIRRORS:  # daemons: a look-up of a name that hangs must not hold up the exit
+        threading.Thread(target=ask, args=(mirror,), daemon=True).start()
+    deadline = time.monotonic() + OFFLINE_SECONDS
+    for _ in MNIST_MIRRORS:
+        try:
+            quickest = answers.get(timeout=max(0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        if quickest:
+            return sorted(MNIST_MIRRORS, key=lambda mirror: mirror != quickest)
+    return []
+
+
+def _download(folder, filename, sha256, mirrors):
+    """Put one file into `folder` from the first mirror that gives the right bytes."""
+    failures = []
+    for mirror in mirrors:
+        try:
+            with urllib.request.urlopen(mirror + filename, timeout=30) as answer:
+                content = answer.read(MAX_DOWNLOAD)
+        except OSError as error:  # URLError and timeouts are of this kind
+            failures.append(f"{mirror}: {error}")
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        right = found == sha256
+        aside = folder / f"{filename}.wrong-sha256"
+        with replacing(folder / filename if right else aside) as file:
+            file.write(content)
+        if right:
+            return
+        failures.append(f"{mirror}: SHA-256 {found}, expected {sha256}; set aside as {aside.name}")
+    raise DataError(f"{folder / filename} could not be downloaded:\n  " + "\n  ".join(failures) +
+                    "\nPut the file there by hand, or try again later")

@@ -1,0 +1,121 @@
+"""Pictures and curves for a notebook or a file.
+
+Colours are from Okabe and Ito's set, which colour-blind readers can tell apart.
+"""
+import numpy as np
+from d2l import mxnet as d2l
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+__all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "save"]
+
+COLOURS = {"loss": "#000000", "pixel_loss": "#0072B2", "kl": "#D55E00",
+           "adversarial_loss": "#009E73", "disc_loss": "#CC79A7"}
+LABELS = {"loss": "all", "pixel_loss": "pixel loss", "kl": "KL",
+          "adversarial_loss": "adversarial loss", "disc_loss": "discriminator's loss"}
+
+
+def to_uint8(pictures):
+    """Pictures in [0, 1] (NDArray or array) or already uint8 -> numpy uint8, 0 to 255."""
+    pictures = pictures if isinstance(pictures, np.ndarray) else pictures.asnumpy()
+    if pictures.dtype == np.uint8:
+        return pictures
+    return np.clip(np.round(pictures * 255.0), 0, 255).astype(np.uint8)
+
+
+def _height_width_rgb(picture):
+    """(C, H, W) -> (H, W, 3): transposed, not reshaped; grey becomes three equal channels."""
+    picture = to_uint8(picture).transpose(1, 2, 0)
+    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+
+
+def save_picture(path, picture):
+    """One picture (C, H, W), in [0, 1] or uint8, pixel for pixel to a PNG file."""
+    picture = to_uint8(picture)
+    mode = "L" if picture.shape[0] == 1 else "RGB"
+    array = picture[0] if mode == "L" else picture.transpose(1, 2, 0)
+    Image.fromarray(np.ascontiguousarray(array), mode).save(path)
+
+
+def show_pictures(pictures, title, num_cols=10, titles=None, scale=1.0):
+    """Pictures in rows of `num_cols` under a title that names the data set.
+
+    Parameters
+    ----------
+    pictures : array, shape (N, C, H, W)
+        uint8, or in [0, 1].
+    title : str
+        Over all of them.
+    num_cols : int
+        In a row.
+    titles : list of str, optional
+        One over each picture.
+    scale : float
+        Inches a picture.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    num_cols = max(2, min(num_cols, len(pictures)))  # d2l cannot show a single axis
+    num_rows = -(-len(pictures) // num_cols)
+    axes = d2l.show_images([_height_width_rgb(picture) for picture in pictures], num_rows, num_cols,
+                           titles=titles, scale=scale)
+    for ax in axes:
+        ax.axis("off")
+        for image in ax.images:
+            image.set_interpolation("nearest")
+    figure = axes[0].figure
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def show_reconstructions(originals, reconstructions, title):
+    """Originals over their reconstructions, a column each; see :func:`show_pictures`."""
+    both = np.concatenate([to_uint8(originals), to_uint8(reconstructions)])
+    return show_pictures(both, f"{title}: originals (above) and their reconstructions",
+                         num_cols=len(originals))
+
+
+def show_history(history, title, recorded=()):
+    """The losses over the epochs, in panels with a scale each; empty axes if there are none yet.
+
+    Parameters
+    ----------
+    history : list of dict
+        An epoch each.
+    title : str
+        Names the data set.
+    recorded : sequence of (int, float)
+        Epochs and losses of another run to compare with, drawn as crosses.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"]]
+    panels = [panel for panel in panels if not history or panel[0] in history[0]]
+    figure, axes = d2l.plt.subplots(1, len(panels), figsize=(4 * len(panels), 3))
+    epochs = [record["epoch"] for record in history]
+    for ax, panel in zip(axes, panels):
+        for name in panel:
+            ax.plot(epochs, [record[name] for record in history], label=LABELS[name],
+                    color=COLOURS[name], linewidth=2, marker="o", markersize=3)
+        if recorded and "loss" in panel:
+            ax.plot(*zip(*recorded), "x", color="#E69F00", markersize=8, markeredgewidth=2,
+                    label="all, in the 2019 record")
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("nats an image")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(alpha=0.3)
+        ax.legend()
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def save(figure, path):
+    """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
+    figure.savefig(path, dpi=110)
+    d2l.plt.close(figure)

@@ -1,0 +1,120 @@
+"""The losses: one number an image, in nats, summed over channels and pixels.
+
+Every function takes NDArrays or Symbols, so that the same lines run eagerly in a notebook cell
+and inside a hybridized block.  Sums, not means, over the pixels: a mean would weaken the pixel
+loss 784 times (12,288 times for a face) against the KL, which changes the model that is trained.
+Gluon's own losses average, which is why they are not used here.
+"""
+import mxnet as mx
+
+__all__ = ["bce", "l2", "kl_divergence", "adversarial", "PIXEL_LOSSES"]
+
+
+def _sum_per_image(values):
+    """(N, ...) -> (N,)"""
+    return values.sum(axis=0, exclude=True)
+
+
+def _softplus(logits):
+    """log(1 + exp(x)), which does not overflow, in one pass; its gradient is sigmoid(x) everywhere."""
+    F = mx.nd if isinstance(logits, mx.nd.NDArray) else mx.sym
+    return F.Activation(logits, act_type="softrelu")
+
+
+def bce(logits, images):
+    r"""Binary cross-entropy of pictures under the Bernoulli means ``sigmoid(logits)``.
+
+    .. math:: -\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)
+              = \sum_i \log(1 + e^{l_i}) - x_i l_i, \qquad p_i = \mathrm{sigmoid}(l_i)
+
+    Computed from logits, so it keeps growing (and its gradient keeps pulling) where
+    ``log(p + 1e-10)`` saturates.
+
+    Parameters
+    ----------
+    logits : NDArray or Symbol, shape (N, C, H, W)
+        What the decoder gives.
+    images : NDArray or Symbol, shape (N, C, H, W)
+        The pictures, in [0, 1].
+
+    Returns
+    -------
+    NDArray or Symbol, shape (N,)
+        Nats an image.
+
+    References
+    ----------
+    Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114, appendix C.1.
+    """
+    return _sum_per_image(_softplus(logits) - images * logits)
+
+
+def l2(logits, images):
+    r"""Sum of squared differences, :math:`\sum_i (\mathrm{sigmoid}(l_i) - x_i)^2`, without a 1/2.
+
+    The definition behind the seed README's "L2 loss as PBP loss".
+
+    Parameters
+    ----------
+    logits : NDArray or Symbol, shape (N, C, H, W)
+        What the decoder gives; the sigmoid is taken here.
+    images : NDArray or Symbol, shape (N, C, H, W)
+        The pictures, in [0, 1].
+
+    Returns
+    -------
+    NDArray or Symbol, shape (N,)
+        Squared intensity an image; nats up to a constant under a Gaussian of variance 1/2.
+    """
+    return _sum_per_image((logits.sigmoid() - images).square())
+
+
+def kl_divergence(mean, log_var):
+    r"""Kullback-Leibler divergence of the encoder's Gaussian from the standard normal prior.
+
+    .. math:: -\frac12 \sum_j 1 + \log\sigma_j^2 - \mu_j^2 - \sigma_j^2
+
+    Parameters
+    ----------
+    mean, log_var : NDArray or Symbol, shape (N, L)
+        What the encoder gives for each of L latents.
+
+    Returns
+    -------
+    NDArray or Symbol, shape (N,)
+        Nats an image, at least 0.
+
+    References
+    ----------
+    Kingma and Welling, arXiv 1312.6114, appendix B.
+    """
+    return _sum_per_image(mean.square() + log_var.exp() - log_var - 1) * 0.5
+
+
+def adversarial(logits, is_real):
+    r"""Binary cross-entropy of a discriminator's verdicts against one answer for all of them.
+
+    With ``is_real=True``, :math:`-\log \mathrm{sigmoid}(l)`: what the discriminator pays on real
+    pictures, and what a VAE pays for not being taken for real (the non-saturating loss).  With
+    ``is_real=False``, :math:`-\log(1 - \mathrm{sigmoid}(l))`: what it pays on reconstructions.
+
+    Parameters
+    ----------
+    logits : NDArray or Symbol, shape (N,)
+        The discriminator's output; above 0 means "real".
+    is_real : bool
+        The answer that would cost nothing.
+
+    Returns
+    -------
+    NDArray or Symbol, shape (N,)
+        Nats an image.
+
+    References
+    ----------
+    Goodfellow et al., "Generative Adversarial Nets", arXiv 1406.2661, section 3.
+    """
+    return _softplus(-logits if is_real else logits)
+
+
+PIXEL_LOSSES = {"bce": bce, "l2": l2}

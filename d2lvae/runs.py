@@ -1,0 +1,261 @@
+"""A run from its parameters to its folder: trained, resumed, drawn and recorded.
+
+    results/images/<nets>_on_<data>/<numbers>/
+        0.png ... 9.png          reconstructions of the ten validation pictures
+        test_0.png ...           the originals (of a real data set: not for git)
+        originals_and_reconstructions.png  (likewise)
+        reconstructions.png, loss.png
+        history.csv, metrics.json, README.md
+        vae.npz, disc.npz, checkpoint*.npz  (not for git)
+"""
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import platform
+import time
+
+import mxnet as mx
+import numpy as np
+
+from . import __version__, checkpoints, figures, runtime, training
+from .files import replacing
+
+__all__ = ["Run", "RunError", "fit", "run_name"]
+
+NUM_PICTURES = 10
+# The seed README's settings: folder names tell only what differs from them.
+USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
+USUAL_DISC_WEIGHT = 1.0
+
+
+class RunError(RuntimeError):
+    """A run that cannot begin or be recorded; the message says why and what to do."""
+
+
+@dataclasses.dataclass
+class Run:
+    """What a training left.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where its files are.
+    history : list of dict
+        Losses (nats an image), seconds and images/s of every epoch.
+    metrics : dict
+        As in metrics.json.
+    reconstructions : numpy.ndarray, uint8, shape (10, C, H, W)
+        Of the first ten validation pictures, decoded from the mean.
+    """
+    folder: pathlib.Path
+    history: list
+    metrics: dict
+    reconstructions: np.ndarray
+
+
+def run_name(settings):
+    """The seed README's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
+
+    Whatever differs from the seed's settings is appended by name, so that two configurations never
+    share a folder.
+    """
+    vae, disc = settings["vae"], settings.get("disc")
+    nets, numbers = [vae["net"]], [vae["num_latents"], vae["num_layers"], vae["num_hiddens"]]
+    usual = dict(USUAL)
+    if disc:
+        nets.append(disc["net"])
+        numbers += [disc["num_layers"], disc["num_hiddens"]]
+        usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
+    else:
+        numbers.append(settings["pixel_loss"])
+    numbers.append(settings["epochs"])
+    numbers += [f"{name}_{settings[name]}" for name, value in usual.items() if settings[name] != value]
+    return f"{'_'.join(nets)}_on_{settings['data']}/{'_'.join(map(str, numbers))}"
+
+
+def _settings(vae, images, config, discriminator):
+    """All that a run's numbers depend on, but for the machine: what must agree when it is resumed."""
+    names = ["epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed", "num_train"]
+    settings = {name: config[name] for name in names}
+    settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
+    if discriminator is not None:
+        settings.update(disc=discriminator.config, disc_weight=config["disc_weight"])
+    elif config.get("disc_weight"):
+        raise RunError(f"disc_weight is {config['disc_weight']}, but this experiment has no "
+                       "discriminator: give 0, or take a notebook that has one")
+    return settings
+
+
+def fit(vae, images, config, discriminator=None):
+    """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
+
+    Both nets begin with Xavier weights drawn from the seed, whatever they held before.
+
+    Parameters
+    ----------
+    vae : VAE
+    images : ImageSet
+    config : dict
+        The notebook's parameters, from :func:`d2lvae.check_parameters`.
+    discriminator : HybridBlock, optional
+        Trained along; its verdict, times `disc_weight`, joins the VAE's loss.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunError
+        The results folder cannot be written or belongs to another configuration.
+    CheckpointError
+        With `resume`: the checkpoints are damaged or of another configuration.
+    FloatingPointError
+        The loss stopped being a number.
+    """
+    settings = _settings(vae, images, config, discriminator)
+    folder = runtime.results_root(config["results_dir"]) / "images" / run_name(settings)
+    _claim(folder, settings)
+    training.initialize(vae, settings["seed"])
+    if discriminator is not None:
+        training.initialize(discriminator, settings["seed"] + 1)
+    learner = training.Learner(vae, discriminator, settings)
+    history = []
+    if config["resume"]:
+        _resume(learner, folder, settings, history)
+
+    def keep():
+        arrays, steps = learner.state()
+        record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads()}
+        checkpoints.save_checkpoint(folder, arrays, record)
+
+    finished = training.train(learner, images.train, settings, history, keep)
+    if not finished:
+        print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
+              f"goes on after the {len(history)} finished epoch(s).", flush=True)
+    run = _record(learner, images, settings, history, finished, folder)
+    print(f"results: {runtime.shown(folder)}", flush=True)
+    return run
+
+
+def _claim(folder, settings):
+    """Make the folder, make sure that it is ours and can be written, before any work."""
+    if (folder / "metrics.json").exists():
+        try:
+            earlier = json.loads((folder / "metrics.json").read_text())
+            config = earlier["config"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise RunError(f"{folder / 'metrics.json'} cannot be read ({error}): move the folder "
+                           "away, or choose another results_dir") from None
+        differing = [name for name in sorted({*settings, *config})
+                     if settings.get(name) != config.get(name)]
+        if differing:
+            raise RunError(f"{folder} holds the results of another configuration (different: "
+                           f"{', '.join(differing)}): move it away, or choose another results_dir")
+        print(f"This configuration has been run before (on {earlier.get('finished_at', '?')}); its "
+              "results are replaced when this run ends.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(".*.part"):  # of a run that was killed while writing
+            unfinished.unlink()
+        with replacing(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise RunError(f"the results folder {folder} cannot be written "
+                       f"({error.strerror or error}): choose another with results_dir") from None
+
+
+def _resume(learner, folder, settings, history):
+    """Bring the learner and the history to where the last whole checkpoint was."""
+    found = checkpoints.load_checkpoint(folder, settings)
+    if found is None:
+        print("resume: no checkpoint here yet, so this run begins at the beginning.")
+        return
+    arrays, record = found
+    learner.set_state(arrays, record["steps"])
+    history.extend(record["history"])
+    print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
+    if record["threads"] != runtime.threads():
+        print(f"note: it was begun with {record['threads']}, this process has {runtime.threads()}; "
+              "sums are rounded differently, so the last digits will be, too.")
+
+
+def _record(learner, images, settings, history, finished, folder):
+    """Write everything a run leaves, and show none of it."""
+    originals = images.validation[:NUM_PICTURES]
+    pictures = mx.nd.array(originals, ctx=learner.ctx).astype("float32") / 255
+    reconstructions = figures.to_uint8(learner.vae.reconstruct(pictures))
+    for i, (original, reconstruction) in enumerate(zip(originals, reconstructions)):
+        figures.save_picture(folder / f"test_{i}.png", original)
+        figures.save_picture(folder / f"{i}.png", reconstruction)
+    title = f"{folder.parent.name.replace('_', ' ')}, {len(history)} epochs"
+    figures.save(figures.show_pictures(reconstructions, f"{title}: reconstructions"),
+                 folder / "reconstructions.png")
+    figures.save(figures.show_reconstructions(originals, reconstructions, title),
+                 folder / "originals_and_reconstructions.png")
+    if history:
+        figures.save(figures.show_history(history, title), folder / "loss.png")
+        _write_text(folder / "history.csv", _csv(history))
+    for name, optimizer in learner.optimizers.items():
+        checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
+    metrics = _metrics(learner, images, settings, history, finished)
+    _write_text(folder / "README.md", _readme(images, settings, metrics))
+    _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return Run(folder, history, metrics, reconstructions)
+
+
+def _metrics(learner, images, settings, history, finished):
+    seconds = [record["seconds"] for record in history]
+    final = {name: value for name, value in (history[-1] if history else {}).items()
+             if name not in ("epoch", "seconds", "images_per_second")}
+    speed = {"seconds": round(sum(seconds), 1), "seconds_an_epoch": round(float(np.median(seconds)), 2),
+             "images_per_second": round(len(images.train) / float(np.median(seconds)), 1)} if seconds else {}
+    return {
+        "finished": finished, "epochs_done": len(history), "finished_at": time.strftime("%Y-%m-%d"),
+        "final": final, "validation": training.evaluate(learner, images.validation, settings), **speed,
+        "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
+                 "num_train": len(images.train), "num_validation": len(images.validation)},
+        "config": settings, "device": str(learner.ctx), "processor_threads": runtime.threads(),
+        "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
+                     "numpy": np.__version__, "d2lvae": __version__},
+    }
+
+
+def _csv(history):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _readme(images, settings, metrics):
+    state = "finished" if metrics["finished"] else "stopped by hand"
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics["final"].items())
+    originals = ("" if images.is_real else
+                 "\n![originals above, reconstructions below](originals_and_reconstructions.png)\n")
+    return f"""# {run_name(settings)}
+
+Trained on {images}.
+
+{metrics['epochs_done']} of {settings['epochs']} epochs ({state} on {metrics['finished_at']}), \
+{metrics.get('seconds', 0):,.0f} s of training, {metrics.get('images_per_second', 0):,.0f} images/s.
+
+| mean over the last epoch, nats an image | |
+|---|---|
+{rows}
+
+![reconstructions](reconstructions.png)
+{originals}
+![losses](loss.png)
+
+All numbers: [history.csv](history.csv), [metrics.json](metrics.json). Left by `d2lvae.fit`.
+"""
+
+
+def _write_text(path, text):
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,60 @@
+"""What must be settled before `import mxnet`: processor threads, and where the project's folders are.
+
+Nothing here imports mxnet, so that importing this module first is enough.
+"""
+import os
+import pathlib
+
+__all__ = ["set_threads", "threads", "project_root", "data_root", "results_root", "shown"]
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+
+
+def set_threads():
+    """Choose MXNet's threads: operators one at a time on each core, each on a single thread.
+
+    The dense nets' operators are too small to be worth sharing out (two OpenMP threads make a step
+    slower, not faster), but a backward pass and an optimiser have many that do not wait for each
+    other.  A variable that the user has set stays as it is.  `benchmarks/train_step.py` measures it.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MXNET_CPU_WORKER_NTHREADS", str(min(4, os.cpu_count() or 1)))
+
+
+def threads():
+    """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
+    return {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
+
+
+def _is_project(folder):
+    return (folder / "environment.yml").is_file() and (folder / "notebooks").is_dir()
+
+
+def project_root():
+    """The clone that the caller stands in, else the clone the package is installed from, else the working folder.
+
+    Notebooks start in `notebooks/`, papermill wherever it was called: both find the same folder.
+    """
+    here = pathlib.Path.cwd()
+    for folder in (here, *here.parents, pathlib.Path(__file__).resolve().parent.parent):
+        if _is_project(folder):
+            return folder
+    return here
+
+
+def data_root():
+    """Where data sets are: `$D2LVAE_DATA`, else `data/` of the project."""
+    given = os.environ.get("D2LVAE_DATA")
+    return pathlib.Path(given).expanduser() if given else project_root() / "data"
+
+
+def results_root(results_dir=""):
+    """Where runs leave their results: `results_dir` if it is not empty, else `results/` of the project."""
+    return pathlib.Path(results_dir).expanduser() if results_dir else project_root() / "results"
+
+
+def shown(path):
+    """A path as people read it: from the project's folder on where it is inside, else whole."""
+    path = pathlib.Path(path).resolve()
+    root = project_root().resolve()
+    return path.relative_to(root).as_posix() if root in path.parents else str(path)

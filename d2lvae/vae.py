@@ -1,0 +1,127 @@
+"""Variational autoencoders with one interface, as Gluon HybridBlocks.
+
+Every VAE is an encoder and a decoder, two blocks of its own making; all that is done with them
+(reparameterize, reconstruct, sample, interpolate) is written once, in :class:`VAE`.
+"""
+import mxnet as mx
+from mxnet.gluon import nn
+
+__all__ = ["VAE", "DenseVAE"]
+
+
+def _hidden_layers(num_layers, num_hiddens, in_units):
+    """`num_layers` dense layers with ReLU, and the width that the last one gives."""
+    layers = nn.HybridSequential(prefix="")
+    for _ in range(num_layers):
+        layers.add(nn.Dense(num_hiddens, activation="relu", in_units=in_units))
+        in_units = num_hiddens
+    return layers, in_units
+
+
+class VAE(mx.gluon.HybridBlock):
+    """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.
+
+    Parameters
+    ----------
+    num_latents : int
+        The number L of latents.
+    image_shape : tuple of int
+        (C, H, W) of the pictures.
+
+    Attributes
+    ----------
+    encoder : HybridBlock
+        (N, C, H, W) pictures to (N, 2L): means, then log-variances, with no activation on them.
+    decoder : HybridBlock
+        (N, L) latents to logits with C*H*W numbers an image, in any shape.
+    config : dict
+        What :func:`d2lvae.checkpoints.build` needs to make the same net again.
+
+    References
+    ----------
+    Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
+    """
+
+    def __init__(self, num_latents, image_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.num_latents = num_latents
+        self.image_shape = tuple(image_shape)
+
+    def encode(self, images):
+        """Pictures (N, C, H, W) in [0, 1] -> mean and log-variance of their latents, (N, L) each."""
+        return self.encoder(images).split(num_outputs=2, axis=1)
+
+    def reparameterize(self, mean, log_var):
+        """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both."""
+        F = mx.nd if isinstance(mean, mx.nd.NDArray) else mx.sym
+        return mean + (log_var * 0.5).exp() * F.random.normal_like(mean)
+
+    def decode(self, latents):
+        """Latents (N, L) -> logits (N, C, H, W); their sigmoid is the picture."""
+        return self.decoder(latents).reshape((-1,) + self.image_shape)
+
+    def hybrid_forward(self, F, images):
+        """Pictures (N, C, H, W) -> logits (N, C, H, W), mean (N, L), log-variance (N, L)."""
+        mean, log_var = self.encode(images)
+        return self.decode(self.reparameterize(mean, log_var)), mean, log_var
+
+    def reconstruct(self, images):
+        """Pictures (N, C, H, W) -> the pictures decoded from their means, in [0, 1]; no noise."""
+        mean, _ = self.encode(images)
+        return self.decode(mean).sigmoid()
+
+    def sample(self, num_images, ctx=None):
+        """Decode `num_images` draws from the prior N(0, 1): (num_images, C, H, W) in [0, 1]."""
+        latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=ctx or mx.cpu())
+        return self.decode(latents).sigmoid()
+
+    def interpolate(self, start, end, num_steps=10):
+        """Walk in a straight line between two pictures' means.
+
+        Parameters
+        ----------
+        start, end : NDArray, shape (1, C, H, W)
+            The pictures at the two ends.
+        num_steps : int
+            Pictures on the way, both ends' reconstructions included.
+
+        Returns
+        -------
+        NDArray, shape (num_steps, C, H, W)
+            In [0, 1].
+        """
+        (start, _), (end, _) = self.encode(start), self.encode(end)
+        share = mx.nd.linspace(0, 1, num_steps, ctx=start.context).reshape((-1, 1))
+        return self.decode(start * (1 - share) + end * share).sigmoid()
+
+
+class DenseVAE(VAE):
+    """Dense layers all the way: the seed README's "Dense VAE".
+
+    The encoder is `num_layers` dense layers of `num_hiddens` with ReLU and one of 2L without; the
+    decoder is as many, and one of C*H*W logits.
+
+    Parameters
+    ----------
+    num_latents : int
+        L; 5 on MNIST, 512 on faces.
+    num_layers : int
+        Hidden layers in the encoder, and again in the decoder; 3 on MNIST, 5 on faces.
+    num_hiddens : int
+        Their width; 400 on MNIST, 1024 on faces.
+    image_shape : tuple of int
+        (C, H, W).
+    """
+
+    def __init__(self, num_latents=5, num_layers=3, num_hiddens=400, image_shape=(1, 28, 28),
+                 **kwargs):
+        super().__init__(num_latents, image_shape, **kwargs)
+        self.config = {"net": "DenseVAE", "num_latents": num_latents, "num_layers": num_layers,
+                       "num_hiddens": num_hiddens, "image_shape": list(self.image_shape)}
+        channels, height, width = self.image_shape
+        num_pixels = channels * height * width
+        with self.name_scope():
+            self.encoder, out = _hidden_layers(num_layers, num_hiddens, num_pixels)
+            self.encoder.add(nn.Dense(2 * num_latents, in_units=out))
+            self.decoder, out = _hidden_layers(num_layers, num_hiddens, num_latents)
+            self.decoder.add(nn.Dense(num_pixels, in_units=out))

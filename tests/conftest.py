@@ -1,0 +1,59 @@
+"""Tiny data and short runs for all tests."""
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+import d2lvae
+from d2lvae import datasets
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """200 drawn digits for training and 1,000 for validation."""
+    return datasets.drawn_digits(200)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Parameters of a run that takes a fraction of a second."""
+    return dict(data="drawn", num_train=200, epochs=2, batch_size=64, lr=1e-3, pixel_loss="bce",
+                pixel_weight=1.0, kl_weight=1.0, disc_weight=0.0, seed=0, resume=False,
+                results_dir=str(tmp_path / "results"))
+
+
+@pytest.fixture
+def small_vae():
+    return lambda: d2lvae.DenseVAE(num_latents=3, num_layers=1, num_hiddens=16)
+
+
+@pytest.fixture
+def small_disc():
+    return lambda: d2lvae.DenseLogReg(num_layers=1, num_hiddens=8)
+
+
+def idx(array):
+    """The bytes of an IDX file."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist_folder(tmp_path):
+    """A data root's mnist/ with four tiny, well-formed files, gzipped; and what is in them."""
+    folder = tmp_path / "data root" / "mnist"  # a blank in the path, as people have them
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, number in (("train", 30), ("t10k", 20)):
+        arrays[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (number, 28, 28)).astype(np.uint8)
+        arrays[f"{part}-labels-idx1-ubyte"] = rng.integers(0, 10, number).astype(np.uint8)
+    for name, array in arrays.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+    return folder, arrays
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Mirrors that refuse at once."""
+    monkeypatch.setattr(datasets, "MNIST_MIRRORS", ("https://127.0.0.1:9/", "https://127.0.0.1:10/"))

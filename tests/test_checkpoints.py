@@ -1,0 +1,162 @@
+"""Files of weights: whole or refused, never executed, never half-written."""
+import errno
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import d2lvae
+from d2lvae import checkpoints, files, training
+from d2lvae.checkpoints import CheckpointError
+
+CONFIG = {"epochs": 3, "lr": 0.1}
+
+
+def save(folder, epoch, **changes):
+    arrays = {"vae/w": np.full((4, 3), epoch, np.float32)}
+    checkpoints.save_checkpoint(folder, arrays, {"config": {**CONFIG, **changes}, "epoch": epoch})
+
+
+def epoch_of(folder):
+    arrays, record = checkpoints.load_checkpoint(folder, CONFIG)
+    assert (arrays["vae/w"] == record["epoch"]).all() and arrays["vae/w"].dtype == np.float32
+    return record["epoch"]
+
+
+def test_the_latest_checkpoint_is_loaded_and_the_one_before_kept(tmp_path):
+    assert checkpoints.load_checkpoint(tmp_path, CONFIG) is None
+    for epoch in range(3):
+        save(tmp_path, epoch)
+        assert epoch_of(tmp_path) == epoch
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "checkpoint_previous.npz"]
+    (tmp_path / "checkpoint.npz").unlink()
+    assert epoch_of(tmp_path) == 1
+
+
+def cut_short(content):
+    return content[:len(content) // 2]
+
+
+def one_bit_flipped(content):
+    middle = content.index(b"NUMPY") + 150
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:]
+
+
+def emptied(content):
+    return b""
+
+
+def not_a_checkpoint(content):
+    return b"this is no checkpoint at all" * 10
+
+
+DAMAGE = [cut_short, one_bit_flipped, emptied, not_a_checkpoint]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, damage, capsys):
+    save(tmp_path, 0), save(tmp_path, 1)
+    latest = tmp_path / "checkpoint.npz"
+    latest.write_bytes(damage(latest.read_bytes()))
+    assert epoch_of(tmp_path) == 0
+    assert str(latest) in capsys.readouterr().out
+    assert (tmp_path / "checkpoint.npz.damaged").exists() and not latest.exists()
+    save(tmp_path, 1)
+    assert epoch_of(tmp_path) == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_whole_checkpoint_is_an_error_that_names_the_files(tmp_path, damage):
+    save(tmp_path, 0), save(tmp_path, 1)
+    for path in tmp_path.iterdir():
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz.*checkpoint_previous\.npz.*resume to False"):
+        checkpoints.load_checkpoint(tmp_path, CONFIG)
+
+
+def test_another_configurations_checkpoint_is_refused(tmp_path):
+    save(tmp_path, 0, lr=0.2)
+    with pytest.raises(CheckpointError, match="lr 0.2 there, 0.1 here"):
+        checkpoints.load_checkpoint(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_net_is_refused(tmp_path, damage, small_vae):
+    net, path = small_vae(), tmp_path / "net.npz"
+    training.initialize(net, 0)
+    d2lvae.save_net(path, net)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match="net.npz"):
+        d2lvae.load_net(path)
+
+
+def test_a_missing_net_and_a_file_that_is_no_net(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        d2lvae.load_net(tmp_path / "none.npz")
+    save(tmp_path, 0)
+    with pytest.raises(CheckpointError, match="cannot be built|no single net|unknown net"):
+        d2lvae.load_net(tmp_path / "checkpoint.npz")
+
+
+def test_weights_of_another_size_are_refused(small_vae, small_disc):
+    one, other = small_vae(), d2lvae.DenseVAE(num_latents=3, num_layers=1, num_hiddens=17)
+    training.initialize(one, 0), training.initialize(other, 0)
+    with pytest.raises(CheckpointError, match=r"\(16"):
+        checkpoints.set_net_arrays(one, checkpoints.net_arrays(other))
+
+
+def test_loading_cannot_execute_code(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    np.savez(tmp_path / "net.npz", record=np.frombuffer(b"{}", np.uint8), w=np.array([Bomb()], object))
+    with pytest.raises(CheckpointError):
+        d2lvae.load_net(tmp_path / "net.npz")
+    (tmp_path / "net.npz").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError):
+        d2lvae.load_net(tmp_path / "net.npz")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_write_that_fails_leaves_the_earlier_version_and_nothing_else(tmp_path, monkeypatch):
+    save(tmp_path, 0)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"checkpoint\.npz could not be written.*free some room") as caught:
+        save(tmp_path, 1)
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert epoch_of(tmp_path) == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses RLIMIT_FSIZE and SIGXFSZ as Linux has them")
+def test_a_file_that_really_cannot_grow_leaves_the_earlier_version(tmp_path):
+    """The system itself refuses the write, in the middle of the file."""
+    script = textwrap.dedent(f"""
+        import resource, signal
+        import numpy as np
+        from d2lvae import checkpoints
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        config = {json.dumps(CONFIG)}
+        def save(size, epoch):
+            checkpoints.save_checkpoint({str(tmp_path)!r}, {{"vae/w": np.full((size, 3), epoch, np.float32)}},
+                                        {{"config": config, "epoch": epoch}})
+        save(4, 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        save(100_000, 1)
+    """)
+    result = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert "checkpoint.npz could not be written" in result.stderr
+    assert epoch_of(tmp_path) == 0
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "checkpoint_previous.npz"]

@@ -1,0 +1,214 @@
+"""Data by name, never by accident: what is damaged is refused, what is drawn says so."""
+import gzip
+import hashlib
+import shutil
+import socket
+import time
+
+import numpy as np
+import pytest
+from conftest import idx
+
+from d2lvae import datasets, runtime
+from d2lvae.datasets import DataError, ImageSet, Offline, load_digits, load_mnist
+
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+@pytest.fixture(autouse=True)
+def _offline(no_network):
+    """No test of this file may reach out."""
+
+
+def use(monkeypatch, folder):
+    monkeypatch.setenv("D2LVAE_DATA", str(folder.parent))
+
+
+def check_tiny(images, arrays):
+    np.testing.assert_array_equal(images.train[:, 0], arrays[TRAIN_IMAGES])
+    np.testing.assert_array_equal(images.train_labels, arrays[TRAIN_LABELS])
+    np.testing.assert_array_equal(images.validation[:, 0], arrays["t10k-images-idx3-ubyte"])
+    assert images.name == "MNIST" and images.is_real and images.image_shape == (1, 28, 28)
+
+
+def test_gzipped_files(mnist_folder, monkeypatch, capsys):
+    folder, arrays = mnist_folder
+    use(monkeypatch, folder)
+    check_tiny(load_digits("mnist"), arrays)
+    assert "data: MNIST: 30 training and 20 validation pictures" in capsys.readouterr().out
+
+
+def test_plain_files_and_a_mixture(mnist_folder, monkeypatch):
+    folder, arrays = mnist_folder
+    use(monkeypatch, folder)
+    for name in (TRAIN_IMAGES, TRAIN_LABELS):
+        (folder / name).write_bytes(idx(arrays[name]))
+        (folder / f"{name}.gz").unlink()
+    check_tiny(load_digits("auto"), arrays)
+
+
+def test_only_the_first_training_pictures(mnist_folder, monkeypatch):
+    folder, arrays = mnist_folder
+    use(monkeypatch, folder)
+    images = load_digits("mnist", num_train=7)
+    assert len(images.train) == len(images.train_labels) == 7 and len(images.validation) == 20
+
+
+DAMAGES = {
+    "truncated gzip": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array))[:-100], "truncated or corrupt"),
+    "corrupt gzip": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array))[:500] + b"\0" * 50 +
+                     gzip.compress(idx(array))[550:], "truncated or corrupt"),
+    "not even gzip": (TRAIN_IMAGES, lambda array: b"<html>404</html>", "magic number"),
+    "wrong magic number": (TRAIN_IMAGES, lambda array: gzip.compress(b"\0\0\x0d\3" + idx(array)[4:]), "magic number"),
+    "empty": (TRAIN_IMAGES, lambda array: b"", "magic number.*found nothing"),
+    "header cut short": (TRAIN_IMAGES, lambda array: idx(array)[:9], "announces"),
+    "too few bytes": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array)[:-1]), "announces 30 x 28 x 28"),
+    "too many bytes": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array) + b"\0"), "announces 30 x 28 x 28"),
+    "a giant announced": (TRAIN_IMAGES, lambda array: b"\0\0\x08\3" + b"\xff" * 12 + b"\0" * 9, "announces"),
+    "labels for pictures": (TRAIN_IMAGES, lambda array: idx(array[:, 0, 0]), "28 x 28"),
+    "other counts": (TRAIN_LABELS, lambda array: idx(array[:-1]), "30 pictures.*29 labels"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("data", ["mnist", "auto"])
+def test_damaged_files_are_refused_by_name_and_never_replaced_silently(mnist_folder, monkeypatch, damage, data):
+    folder, arrays = mnist_folder
+    use(monkeypatch, folder)
+    name, spoil, message = DAMAGES[damage]
+    (folder / f"{name}.gz").write_bytes(spoil(arrays[name]))
+    with pytest.raises(DataError, match=message) as caught:
+        load_digits(data)
+    assert name in str(caught.value) and not isinstance(caught.value, Offline)
+    assert "Delete" in str(caught.value)
+
+
+@pytest.mark.parametrize("prepare", ["empty", "missing", "incomplete"])
+def test_missing_files_without_a_network(mnist_folder, monkeypatch, capsys, prepare):
+    folder, _ = mnist_folder
+    use(monkeypatch, folder)
+    if prepare == "incomplete":
+        (folder / f"{TRAIN_LABELS}.gz").unlink()
+    else:
+        shutil.rmtree(folder)
+        if prepare == "empty":
+            folder.mkdir()
+    start = time.monotonic()
+    with pytest.raises(Offline, match="not complete in .*D2LVAE_DATA"):
+        load_digits("mnist")
+    images = load_digits("auto", num_train=20)
+    assert time.monotonic() - start < 10
+    assert images.name == "drawn_digits" and not images.is_real
+    said = capsys.readouterr().out
+    assert TRAIN_LABELS in said and "drawn digits, not MNIST" in said
+
+
+def test_a_network_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(datasets, "MNIST_MIRRORS", (address, address))
+        monkeypatch.setattr(datasets, "OFFLINE_SECONDS", 1)
+        start = time.monotonic()
+        with pytest.raises(Offline):
+            load_mnist(tmp_path)
+        assert time.monotonic() - start < 2.5
+    assert datasets.OFFLINE_SECONDS <= 10
+
+
+@pytest.fixture
+def mirror(mnist_folder, tmp_path, monkeypatch):
+    """Two mirrors on this machine (file: addresses) with the tiny files; an empty folder to fill."""
+    folder, arrays = mnist_folder
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    shutil.copytree(folder, good), shutil.copytree(folder, bad)
+    monkeypatch.setattr(datasets, "MNIST_FILES", {
+        name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays})
+    monkeypatch.setattr(datasets, "MNIST_MIRRORS", (bad.as_uri() + "/", good.as_uri() + "/"))
+    monkeypatch.setattr(datasets, "_answering_mirrors", lambda name: datasets.MNIST_MIRRORS)
+    shutil.rmtree(folder)
+    use(monkeypatch, folder)
+    return good, bad, folder, arrays
+
+
+def test_missing_files_are_downloaded_and_only_those(mirror, capsys):
+    good, bad, folder, arrays = mirror
+    check_tiny(load_digits("auto"), arrays)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.gz" for name in arrays)
+    assert capsys.readouterr().out.count("downloading") == 4
+    (folder / f"{TRAIN_LABELS}.gz").unlink()
+    check_tiny(load_digits("mnist"), arrays)
+    assert capsys.readouterr().out.count("downloading") == 1
+    check_tiny(load_digits("mnist"), arrays)
+    assert "downloading" not in capsys.readouterr().out
+
+
+def test_a_wrong_checksum_is_set_aside_and_the_next_mirror_asked(mirror):
+    good, bad, folder, arrays = mirror
+    wrong = gzip.compress(idx(arrays[TRAIN_IMAGES][::-1].copy()))  # well-formed, but not the published file
+    (bad / f"{TRAIN_IMAGES}.gz").write_bytes(wrong)
+    check_tiny(load_digits("auto"), arrays)
+    assert (folder / f"{TRAIN_IMAGES}.gz.wrong-sha256").read_bytes() == wrong
+
+
+def test_wrong_checksums_everywhere_are_an_error_and_never_used(mirror):
+    good, bad, folder, arrays = mirror
+    for place in (good, bad):
+        (place / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(b"spoiled"))
+    for _ in range(2):
+        with pytest.raises(DataError, match="SHA-256 .* expected .* set aside") as caught:
+            load_digits("auto")
+        assert not isinstance(caught.value, Offline)
+    assert not (folder / f"{TRAIN_IMAGES}.gz").exists()
+
+
+def test_a_download_that_cannot_be_written(mirror):
+    good, bad, folder, arrays = mirror
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="cannot be made"):
+        load_digits("auto")
+
+
+def test_the_mirrors_are_asked_over_https_and_one_answer_is_enough(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    assert all(mirror.startswith("https://") for mirror in datasets.MNIST_MIRRORS)
+    (tmp_path / "file").write_text("")
+    mirrors = ("https://127.0.0.1:9/", tmp_path.as_uri() + "/")
+    monkeypatch.setattr(datasets, "MNIST_MIRRORS", mirrors)
+    assert datasets._answering_mirrors("file") == [mirrors[1], mirrors[0]]
+
+
+def test_drawn_by_name(capsys):
+    images = load_digits("drawn", num_train=50, seed=3)
+    assert (len(images.train), len(images.validation)) == (50, 1000)
+    assert "drawn digits: 50 training" in capsys.readouterr().out
+    other = load_digits("drawn", num_train=60, seed=3)
+    np.testing.assert_array_equal(other.validation, images.validation)
+    np.testing.assert_array_equal(other.train[:50], images.train)
+
+
+def test_the_hash_tells_data_apart(tiny):
+    assert tiny.sha256() == tiny.first(0).sha256() == datasets.drawn_digits(200).sha256()
+    assert len({tiny.sha256(), tiny.first(100).sha256(), datasets.drawn_digits(200, seed=1).sha256()}) == 3
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 1, 4, 4), np.uint8), np.zeros((2, 1, 4, 4)), np.zeros((2, 4, 4), np.uint8)])
+def test_an_image_set_holds_uint8_pictures(array):
+    with pytest.raises(DataError, match="uint8 array"):
+        ImageSet("x", array, array, "made here", False)
+
+
+def test_the_published_files():
+    folder = runtime.data_root() / "mnist"
+    if any(datasets._find(folder, name) is None for name in datasets.MNIST_FILES):
+        pytest.skip("the real MNIST files are not here (set D2LVAE_DATA to the folder above mnist/)")
+    images = load_mnist(folder)
+    assert images.train.shape == (60_000, 1, 28, 28) and images.validation.shape == (10_000, 1, 28, 28)
+    assert list(images.validation_labels[:10]) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert images.train.mean() == pytest.approx(33.318, abs=1e-3)
+    for name, sha256 in datasets.MNIST_FILES.items():
+        path = datasets._find(folder, name)
+        if path.suffix == ".gz":
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256

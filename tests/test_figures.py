@@ -1,0 +1,76 @@
+"""A red square stays red and square; axes and titles say what they show."""
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from d2lvae import figures
+
+
+@pytest.fixture
+def red_square():
+    """Black but for a red square in the upper left: rows 1-3, columns 2-4 of 8 x 6."""
+    picture = np.zeros((3, 8, 6), np.float32)
+    picture[0, 1:4, 2:5] = 1
+    return picture
+
+
+def test_a_red_square_stays_red_and_square(tmp_path, red_square):
+    figures.save_picture(tmp_path / "red.png", mx.nd.array(red_square))
+    image = Image.open(tmp_path / "red.png")
+    assert image.size == (6, 8) and image.mode == "RGB"
+    array = np.asarray(image)
+    assert (array[1:4, 2:5] == (255, 0, 0)).all()
+    assert array.sum() == 9 * 255
+
+
+def test_it_stays_so_in_a_figure(red_square):
+    figure = figures.show_pictures(red_square[None], "drawn: one", num_cols=1)
+    shown = figure.axes[0].images[0].get_array()
+    assert (shown[1:4, 2:5] == (255, 0, 0)).all() and shown.sum() == 9 * 255
+    assert figure.axes[0].images[0].get_interpolation() == "nearest"
+    figures.d2l.plt.close(figure)
+
+
+def test_grey_is_neither_stretched_nor_coloured(tmp_path):
+    grey = np.full((1, 4, 4), 0.4, np.float32)
+    grey[0, 0, 0] = 0.6
+    figures.save_picture(tmp_path / "grey.png", grey)
+    array = np.asarray(Image.open(tmp_path / "grey.png"))
+    assert array.shape == (4, 4) and array[0, 0] == 153 and array[1, 1] == 102
+    figure = figures.show_pictures(grey[None], "drawn: grey", num_cols=1)
+    shown = figure.axes[0].images[0].get_array()
+    assert (shown[1, 1] == 102).all() and (shown[0, 0] == 153).all()
+    figures.d2l.plt.close(figure)
+
+
+def test_uint8_goes_through_unchanged_and_others_are_clipped():
+    pictures = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    assert (figures.to_uint8(pictures) == pictures).all()
+    assert (figures.to_uint8(pictures / 255.0) == pictures).all()
+    assert figures.to_uint8(np.array([-0.5, 1.5])).tolist() == [0, 255]
+
+
+def test_reconstructions_stand_under_their_originals():
+    originals = np.stack([np.full((1, 4, 4), value, np.uint8) for value in (10, 20)])
+    figure = figures.show_reconstructions(originals, originals + 100, "drawn digits")
+    shown = [ax.images[0].get_array()[0, 0, 0] for ax in figure.axes]
+    assert shown == [10, 20, 110, 120]
+    assert "drawn digits" in figure._suptitle.get_text()
+    figures.d2l.plt.close(figure)
+
+
+def test_history_has_labelled_axes_and_units():
+    history = [{"epoch": epoch, "loss": 3.0 - epoch, "pixel_loss": 2.0, "kl": 1.0, "adversarial_loss": .5,
+                "disc_loss": 1.2, "seconds": 1, "images_per_second": 2} for epoch in range(3)]
+    figure = figures.show_history(history, "drawn digits: training losses", recorded=[(1, 2.5)])
+    assert len(figure.axes) == 3
+    for ax in figure.axes:
+        assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats an image" and ax.get_legend()
+    assert list(figure.axes[0].lines[0].get_ydata()) == [3, 2, 1]
+    figures.d2l.plt.close(figure)
+    solo = [{name: record[name] for name in ("epoch", "loss", "pixel_loss", "kl")} for record in history]
+    figure = figures.show_history(solo, "drawn digits")
+    assert len(figure.axes) == 2
+    figures.d2l.plt.close(figure)
+    figures.d2l.plt.close(figures.show_history([], "stopped before the first epoch ended"))

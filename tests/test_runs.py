@@ -1,0 +1,225 @@
+"""A run's folder: named by its configuration, complete, reproducible, never in another's way."""
+import csv
+import errno
+import json
+import os
+import pathlib
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import d2lvae
+from d2lvae import checkpoints, files, runs, runtime
+from d2lvae.checkpoints import CheckpointError, net_arrays
+from d2lvae.datasets import ImageSet
+from d2lvae.runs import RunError, fit, run_name
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SEED = dict(epochs=50, batch_size=64, lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0, seed=0,
+            num_train=0, data="MNIST", vae=d2lvae.DenseVAE().config)
+WITH_DISC = dict(SEED, disc=d2lvae.DenseLogReg().config, disc_weight=1.0)
+
+
+@pytest.mark.parametrize("settings, name", [
+    (SEED, "DenseVAE_on_MNIST/5_3_400_bce_50"),
+    (dict(SEED, pixel_loss="l2"), "DenseVAE_on_MNIST/5_3_400_l2_50"),
+    (WITH_DISC, "DenseVAE_DenseLogReg_on_MNIST/5_3_400_1_200_50"),
+    (dict(SEED, data="drawn_digits", epochs=10), "DenseVAE_on_drawn_digits/5_3_400_bce_10"),
+    (dict(SEED, lr=5e-4, seed=2), "DenseVAE_on_MNIST/5_3_400_bce_50_lr_0.0005_seed_2"),
+    (dict(WITH_DISC, pixel_loss="l2", disc_weight=10.0),
+     "DenseVAE_DenseLogReg_on_MNIST/5_3_400_1_200_50_pixel_loss_l2_disc_weight_10.0"),
+])
+def test_the_seeds_folder_names(settings, name):
+    assert run_name(settings) == name
+
+
+def test_no_two_configurations_share_a_folder():
+    changes = [{}, dict(epochs=51), dict(batch_size=32), dict(lr=.1), dict(pixel_weight=2.0), dict(kl_weight=2.0),
+               dict(seed=1), dict(num_train=10), dict(data="drawn_digits"), dict(pixel_loss="l2"),
+               dict(vae=d2lvae.DenseVAE(num_latents=6).config), dict(vae=d2lvae.DenseVAE(num_layers=4).config),
+               dict(vae=d2lvae.DenseVAE(num_hiddens=6).config)]
+    names = [run_name(dict(SEED, **change)) for change in changes] + [
+        run_name(dict(WITH_DISC, **change)) for change in changes] + [
+        run_name(dict(WITH_DISC, disc_weight=3.0)), run_name(dict(WITH_DISC, disc=d2lvae.DenseLogReg(2).config))]
+    assert len(set(names)) == len(names)
+
+
+def test_a_run_leaves_everything(config, tiny, small_vae, small_disc, capsys):
+    vae = small_vae()
+    run = fit(vae, tiny, {**config, "disc_weight": 2.0}, small_disc())
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {*(f"{i}.png" for i in range(10)), *(f"test_{i}.png" for i in range(10)), "loss.png",
+                     "reconstructions.png", "originals_and_reconstructions.png", "history.csv", "metrics.json",
+                     "README.md", "vae.npz", "disc.npz", "checkpoint.npz", "checkpoint_previous.npz"}
+    assert run.folder == (pathlib.Path(config["results_dir"]) / "images" / "DenseVAE_DenseLogReg_on_drawn_digits" /
+                          "3_1_16_1_8_2_num_train_200_disc_weight_2.0")
+    assert f"results: {run.folder}" in capsys.readouterr().out
+    for i in range(10):
+        np.testing.assert_array_equal(np.asarray(Image.open(run.folder / f"test_{i}.png")), tiny.validation[i, 0])
+        np.testing.assert_array_equal(np.asarray(Image.open(run.folder / f"{i}.png")), run.reconstructions[i, 0])
+    with open(run.folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == [record["loss"] for record in run.history]
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics == run.metrics
+    assert metrics["finished"] and metrics["epochs_done"] == 2
+    assert metrics["final"]["loss"] == run.history[-1]["loss"]
+    assert metrics["config"]["data_sha256"] == tiny.sha256() and metrics["data"]["is_real"] is False
+    assert metrics["versions"]["mxnet"] == "1.9.1" and metrics["processor_threads"] == runtime.threads()
+    assert metrics["images_per_second"] > 0 and metrics["seconds"] >= 0
+    loaded = d2lvae.load_net(run.folder / "vae.npz")
+    assert all((array == net_arrays(vae)[name]).all() for name, array in net_arrays(loaded).items())
+    assert "2 of 2 epochs" in (run.folder / "README.md").read_text()
+
+
+def test_reconstructions_are_decoded_from_the_mean(config, tiny, small_vae):
+    vae = small_vae()
+    run = fit(vae, tiny, config)
+    pictures = d2lvae.runs.mx.nd.array(tiny.validation[:10]).astype("float32") / 255
+    expected = vae.decode(vae.encode(pictures)[0]).sigmoid().asnumpy() * 255
+    assert np.abs(run.reconstructions - expected).max() <= 0.51
+
+
+def test_the_same_configuration_again_says_so_and_gives_the_same(config, tiny, small_vae, capsys):
+    vae = small_vae()
+    first = fit(vae, tiny, config)
+    assert "run before" not in capsys.readouterr().out
+    again = fit(vae, tiny, config)  # the same, trained net: begins with the seed's weights all the same
+    assert "has been run before" in capsys.readouterr().out
+    assert [r["loss"] for r in again.history] == [r["loss"] for r in first.history]
+
+
+def test_another_configurations_results_are_never_overwritten(config, tiny, small_vae):
+    run = fit(small_vae(), tiny, config)
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    other = ImageSet("drawn_digits", tiny.train[::-1], tiny.validation, "in another order", False)
+    with pytest.raises(RunError, match="another configuration .*data_sha256"):
+        fit(small_vae(), other, config)
+    (run.folder / "metrics.json").write_text("{")
+    with pytest.raises(RunError, match="metrics.json cannot be read"):
+        fit(small_vae(), tiny, config)
+    (run.folder / "metrics.json").write_bytes(before["metrics.json"])
+    assert before == {path.name: path.read_bytes() for path in run.folder.iterdir()}
+
+
+def test_resume_goes_on_to_the_same_end(config, tiny, small_vae, small_disc, tmp_path, monkeypatch, capsys):
+    """Stopped by an error in the third of four epochs, then taken up by new nets."""
+    config.update(epochs=4, disc_weight=1.0)
+    whole = fit(small_vae(), tiny, {**config, "results_dir": str(tmp_path / "whole")}, small_disc())
+    saves = []
+
+    def save_twice(*arguments):
+        if len(saves) == 2:
+            raise RuntimeError("the power went out")
+        saves.append(checkpoints_save(*arguments))
+
+    checkpoints_save = checkpoints.save_checkpoint
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save_twice)
+    with pytest.raises(RuntimeError, match="power"):
+        fit(small_vae(), tiny, config, small_disc())
+    monkeypatch.undo()
+    capsys.readouterr()
+    resumed = fit(small_vae(), tiny, {**config, "resume": True}, small_disc())
+    assert "going on after 2 of 4 epochs" in capsys.readouterr().out
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+    assert (resumed.reconstructions == whole.reconstructions).all()
+    for net in ("vae.npz", "disc.npz"):
+        ours, theirs = (net_arrays(d2lvae.load_net(run.folder / net)) for run in (resumed, whole))
+        assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_resume_of_a_finished_run_and_of_none(config, tiny, small_vae, capsys):
+    first = fit(small_vae(), tiny, {**config, "resume": True})
+    assert "no checkpoint here yet" in capsys.readouterr().out
+    again = fit(small_vae(), tiny, {**config, "resume": True})
+    assert again.history == first.history and (again.reconstructions == first.reconstructions).all()
+
+
+def test_resume_refuses_another_configurations_checkpoint(config, tiny, small_vae):
+    run = fit(small_vae(), tiny, config)
+    arrays, record = checkpoints.read_arrays(run.folder / "checkpoint.npz")
+    record["config"]["lr"] = 0.5
+    checkpoints.write_arrays(run.folder / "checkpoint.npz", arrays, record)
+    with pytest.raises(CheckpointError, match="lr 0.5 there, 0.001 here"):
+        fit(small_vae(), tiny, {**config, "resume": True})
+
+
+def test_other_threads_are_mentioned(config, tiny, small_vae, monkeypatch, capsys):
+    fit(small_vae(), tiny, config)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    fit(small_vae(), tiny, {**config, "resume": True})
+    assert "rounded differently" in capsys.readouterr().out
+
+
+def test_a_results_folder_that_cannot_be_written(config, tiny, small_vae, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written .* results_dir"):
+        fit(small_vae(), tiny, {**config, "results_dir": str(tmp_path / "file")})
+
+
+def test_a_read_only_results_folder(config, tiny, small_vae, monkeypatch):
+    """As a superuser may write anywhere, the refusal comes from a replaced os.replace."""
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files.os, "replace", refuse)
+    with pytest.raises(RunError, match="Read-only file system.* results_dir"):
+        fit(small_vae(), tiny, config)
+
+
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(config, tiny, small_vae, monkeypatch):
+    config.update(epochs=3)
+    whole = fit(small_vae(), tiny, config)
+    for path in whole.folder.iterdir():
+        path.unlink()
+    calls, fsync = [], os.fsync
+
+    def full_at_the_third(descriptor):
+        calls.append(fsync(descriptor))
+        if len(calls) == 4:  # the trial of the folder, two checkpoints, and this one
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full_at_the_third)
+    with pytest.raises(OSError, match="checkpoint.npz could not be written.*free some room"):
+        fit(small_vae(), tiny, config)
+    monkeypatch.undo()
+    resumed = fit(small_vae(), tiny, {**config, "resume": True})
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+
+
+def test_a_weight_without_a_discriminator_is_refused(config, tiny, small_vae):
+    with pytest.raises(RunError, match="no discriminator"):
+        fit(small_vae(), tiny, {**config, "disc_weight": 1.0})
+
+
+def test_stopped_before_the_first_epoch_there_are_pictures_all_the_same(config, tiny, small_vae, monkeypatch, capsys):
+    monkeypatch.setattr(runs.training, "train", lambda *arguments: False)
+    run = fit(small_vae(), tiny, config)
+    assert (run.folder / "0.png").exists() and not run.metrics["finished"]
+    assert "stopped by hand" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git clone")
+def test_git_ignores_pictures_of_real_data_and_weights_but_no_model_output():
+    folder = "results/images/DenseVAE_DenseLogReg_on_MNIST/5_3_400_1_200_50"
+    drawn = "results/images/DenseVAE_on_drawn_digits/5_3_400_bce_50"
+    ignored = [f"{folder}/test_0.png", f"{folder}/originals_and_reconstructions.png", f"{folder}/checkpoint.npz",
+               f"{folder}/vae.npz", "data/mnist/train-images-idx3-ubyte.gz", f"{drawn}/checkpoint_previous.npz"]
+    kept = [f"{folder}/0.png", f"{folder}/metrics.json", f"{folder}/history.csv", f"{drawn}/test_0.png",
+            f"{drawn}/originals_and_reconstructions.png", "data/README.md"]
+    result = subprocess.run(["git", "check-ignore", "--no-index", *ignored, *kept], cwd=ROOT,
+                            stdout=subprocess.PIPE, text=True)
+    assert result.stdout.split() == ignored
+
+
+def test_the_folders_are_the_projects_wherever_one_stands(monkeypatch, tmp_path):
+    monkeypatch.delenv("D2LVAE_DATA", raising=False)
+    for folder in (ROOT, ROOT / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert runtime.data_root() == ROOT / "data" and runtime.results_root() == ROOT / "results"
+    monkeypatch.setenv("D2LVAE_DATA", str(tmp_path))
+    assert runtime.data_root() == tmp_path
+    assert runtime.results_root("mine") == pathlib.Path("mine")
+    assert runtime.shown(ROOT / "results" / "x") == "results/x" and runtime.shown(tmp_path) == str(tmp_path)
