@@ -2,10 +2,14 @@
 
 Nothing here imports mxnet, so that importing this module first is enough.
 """
+import contextlib
+import ctypes
 import os
 import pathlib
+import platform
+import sys
 
-__all__ = ["set_threads", "threads", "project_root", "data_root", "results_root", "shown"]
+__all__ = ["set_threads", "threads", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 
@@ -24,6 +28,31 @@ def set_threads():
 def threads():
     """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
     return {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
+
+
+@contextlib.contextmanager
+def denormals_as_zero():
+    """Threads that are started in this block compute with 0 in place of numbers below 1e-38.
+
+    Where a gradient has become exactly 0 (a ReLU that never fires again), Adam's mean of gradients
+    decays into such numbers and stays there, and the processor handles each some hundred times
+    slower: a third of the speed on MNIST after a few epochs.  A new thread inherits the
+    mode from the one that starts it, so MXNet's are started here; the caller's own mode is
+    restored.  Elsewhere than on Linux with x86-64 processors nothing is done.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libm = ctypes.CDLL("libm.so.6")
+    before = (ctypes.c_uint32 * 8)()  # glibc's fenv_t; the last word is MXCSR
+    libm.fegetenv(before)
+    flushing = (ctypes.c_uint32 * 8)(*before)
+    flushing[7] |= 0x8040  # flush to zero | denormals are zero
+    libm.fesetenv(flushing)
+    try:
+        yield
+    finally:
+        libm.fesetenv(before)
 
 
 def _is_project(folder):

@@ -34,13 +34,13 @@ def initialize(net, seed, ctx=None):
 class _Objective(mx.gluon.HybridBlock):
     """uint8 pictures -> what a VAE pays for them without a discriminator, as one graph.
 
-    Gives the pictures in [0, 1] and their reconstructions, both (N, C, H, W), the weighted loss
-    (N,), and the sums over the batch of the pixel loss and the KL (2,).
+    Gives the weighted loss (N,), the sums over the batch of the pixel loss and the KL (2,), and,
+    if asked, the pictures in [0, 1] and their reconstructions, both (N, C, H, W).
     """
 
-    def __init__(self, vae, pixel_loss, pixel_weight, kl_weight, **kwargs):
+    def __init__(self, vae, with_pictures, pixel_loss, pixel_weight, kl_weight, **kwargs):
         super().__init__(**kwargs)
-        self.vae = vae
+        self.vae, self.with_pictures = vae, with_pictures
         self.pixel_loss = losses.PIXEL_LOSSES[pixel_loss]
         self.pixel_weight, self.kl_weight = pixel_weight, kl_weight
 
@@ -49,8 +49,9 @@ class _Objective(mx.gluon.HybridBlock):
         logits, mean, log_var = self.vae(images)
         pixel = self.pixel_loss(logits, images)
         kl = losses.kl_divergence(mean, log_var)
-        return (images, logits.sigmoid(), pixel * self.pixel_weight + kl * self.kl_weight,
-                F.concat(pixel.sum(), kl.sum(), dim=0))
+        loss = pixel * self.pixel_weight + kl * self.kl_weight
+        sums = F.concat(pixel.sum(), kl.sum(), dim=0)
+        return (loss, sums, images, logits.sigmoid()) if self.with_pictures else (loss, sums)
 
 
 class Optimizer:
@@ -123,6 +124,11 @@ def _settle(net):
         mx.nd.waitall()
 
 
+def _on_device(images, ctx):
+    """A numpy minibatch as an NDArray, without the wait for the engine that `mx.nd.array` has."""
+    return mx.nd.from_numpy(np.array(images), zero_copy=True).as_in_context(ctx)
+
+
 class Learner:
     """A VAE, perhaps a discriminator, and the step that teaches them.
 
@@ -139,8 +145,8 @@ class Learner:
     def __init__(self, vae, discriminator, config):
         self.vae, self.discriminator = vae, discriminator
         self.ctx = next(iter(vae.collect_params().values())).list_ctx()[0]
-        self.objective = _Objective(vae, config["pixel_loss"], config["pixel_weight"],
-                                    config["kl_weight"])
+        self.objective = _Objective(vae, discriminator is not None, config["pixel_loss"],
+                                    config["pixel_weight"], config["kl_weight"])
         self.objective.hybridize(static_alloc=True, static_shape=True)
         self.vae_optimizer = Optimizer(vae, config["lr"])
         self.optimizers = {"vae": self.vae_optimizer}
@@ -165,12 +171,13 @@ class Learner:
             Sums over the batch: pixel loss, KL, and with a discriminator the adversarial loss and
             the discriminator's own.  Still being computed: reading it waits.
         """
-        images = mx.nd.array(images, ctx=self.ctx, dtype="uint8")
+        images = _on_device(images, self.ctx)
         with autograd.record():
-            real, reconstructed, loss, sums = self.objective(images)
+            loss, sums, *pictures = self.objective(images)
         if self.discriminator is None:
             loss.backward()
         else:
+            real, reconstructed = pictures
             disc_sum = self._teach_discriminator(real.detach(), reconstructed.detach())
             gradient, adversarial_sum = self._verdict(reconstructed.detach())
             autograd.backward([loss, reconstructed],
@@ -362,7 +369,7 @@ def evaluate(learner, images, config, batch_size=256):
         'pixel_loss' and 'kl', nats an image.
     """
     mx.random.seed(streams(config["seed"], 0)[1])
-    sums = [learner.objective(mx.nd.array(images[i:i + batch_size], ctx=learner.ctx, dtype="uint8"))[3]
+    sums = [learner.objective(_on_device(images[i:i + batch_size], learner.ctx))[1]
             for i in range(0, len(images), batch_size)]
     totals = mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0) / len(images)
     return {"pixel_loss": float(totals[0]), "kl": float(totals[1])}

@@ -66,6 +66,15 @@ def test_solo_step_is_adam_on_the_mean_of_pixels_and_kl(config, tiny, small_vae,
         np.testing.assert_allclose(net_arrays(ours.vae)[name], array, rtol=1e-4, atol=1e-6)
 
 
+def assert_learned_the_same(ours, theirs, start):
+    """Adam turns the rounding of a gradient near 0 into a whole step, so changes are compared by their norm."""
+    ours, theirs = net_arrays(ours), net_arrays(theirs)
+    for name in theirs:
+        if "running" not in name:  # the plain step moves these once too often: see below
+            change = np.linalg.norm(theirs[name] - start[name])
+            assert 0 < change and np.linalg.norm(ours[name] - theirs[name]) < 2e-3 * change, name
+
+
 @pytest.mark.parametrize("normed", [False, True])
 def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_disc, normed):
     """The reference: two whole recorded passes, nothing detached by hand but the fakes."""
@@ -73,6 +82,7 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
     ours = learner(config, small_vae(), make_disc(), disc_weight=7.0)
     vae, disc = small_vae(), make_disc()
     training.initialize(vae, 0), training.initialize(disc, 1)
+    starts = net_arrays(vae), net_arrays(disc)
     options = {"learning_rate": config["lr"]}
     vae_trainer = mx.gluon.Trainer(vae.collect_params(), "adam", options, kvstore=None)
     disc_trainer = mx.gluon.Trainer(disc.collect_params(), "adam", options, kvstore=None)
@@ -95,11 +105,8 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
         loss.backward()
         vae_trainer.step(16)
         np.testing.assert_allclose(sums[2:], [verdict.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4)
-    for name, array in net_arrays(vae).items():
-        np.testing.assert_allclose(net_arrays(ours.vae)[name], array, rtol=1e-3, atol=2e-6, err_msg=name)
-    for name, array in net_arrays(disc).items():
-        if "running" not in name:  # the plain step moves these once too often: see below
-            np.testing.assert_allclose(net_arrays(ours.discriminator)[name], array, rtol=1e-3, atol=2e-6, err_msg=name)
+    assert_learned_the_same(ours.vae, vae, starts[0])
+    assert_learned_the_same(ours.discriminator, disc, starts[1])
 
 
 @pytest.mark.parametrize("normed", [False, True])
@@ -141,7 +148,7 @@ def test_the_discriminators_part_leaves_the_vae_alone(config, tiny, small_vae, s
         gradient[:] = 123
     before = net_arrays(ours.vae)
     with autograd.record():
-        real, fake, _, _ = ours.objective(mx.nd.array(tiny.train[:16], dtype="uint8"))
+        _, _, real, fake = ours.objective(mx.nd.array(tiny.train[:16], dtype="uint8"))
     ours._teach_discriminator(real.detach(), fake.detach())
     assert all(same(before, net_arrays(ours.vae)).values())
     assert all((g == 123).all() for g in gradients(ours.vae).values())

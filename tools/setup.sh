@@ -21,7 +21,7 @@ else
     found=
     for candidate in python3.11 python3.10 python3.9 python3.8 python3 python; do
         if usable "$candidate"; then PYTHON=$candidate; break; fi
-        found="$found $("$candidate" --version 2>/dev/null | tr -d '\n' || true)"
+        command -v "$candidate" >/dev/null 2>&1 && found="$found $("$candidate" --version 2>&1)" || true
     done
     [ -n "${PYTHON:-}" ] || fail "no Python 3.8 to 3.11 on the PATH (found:${found:- none}).
 MXNet's last release has no wheel for others. Install one, for example with

@@ -1,0 +1,143 @@
+"""The set-up: two files that agree, a lock that covers all, and one clear message for each thing missing."""
+import importlib.metadata
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+CONSTRAINTS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()
+               if not line.startswith("#")]
+
+
+def pyproject_list(name):
+    """A list of strings from pyproject.toml, which Python 3.8 cannot parse by itself."""
+    body = re.search(rf"^{re.escape(name)} = \[(.*?)\]", PYPROJECT, re.M | re.S).group(1)
+    return re.findall(r'"([^"]+)"', body)
+
+
+def environment_lines():
+    return re.findall(r"^ +- (.+)$", (ROOT / "environment.yml").read_text(), re.M)
+
+
+def test_environment_and_pip_set_agree():
+    lines = environment_lines()
+    pip = [line for line in lines[lines.index("pip:") + 1:] if not line.startswith("--")]
+    assert sorted(pip) == sorted(pyproject_list("dependencies") + pyproject_list("test"))
+    assert "--constraint constraints.txt" in lines and "--editable ." in lines
+    [python] = [line for line in lines if line.startswith("python")]
+    requires = re.search(r'requires-python = "(.+)"', PYPROJECT).group(1)
+    assert SpecifierSet(python[len("python"):]) == SpecifierSet(requires)
+    [conda_pip] = [line for line in lines if line.startswith("pip==")]
+    assert conda_pip in (ROOT / "tools" / "setup.sh").read_text()
+
+
+def test_the_packages_the_project_is_made_for_are_there():
+    names = {Requirement(line).name for line in pyproject_list("dependencies")}
+    assert names >= {"mxnet", "d2l", "gluoncv", "numpy", "matplotlib", "pillow", "jupyter", "nbval", "papermill"}
+
+
+@pytest.mark.parametrize("python", ["3.8", "3.9", "3.10", "3.11"])
+def test_constraints_pin_every_direct_requirement_once_as_given(python):
+    here = {"python_version": python, "python_full_version": f"{python}.0"}
+    pins = {}
+    for constraint in CONSTRAINTS:
+        if constraint.marker is None or constraint.marker.evaluate(here):
+            assert constraint.name not in pins, f"{constraint.name} is pinned twice"
+            pins[constraint.name] = str(constraint.specifier)
+            assert pins[constraint.name].startswith("==")
+    for line in pyproject_list("dependencies") + pyproject_list("test"):
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(pins[requirement.name][2:]), line
+
+
+def test_what_is_installed_here_is_what_is_pinned():
+    """Walks from the project through everything it pulls in."""
+    pins = {c.name: c.specifier for c in CONSTRAINTS if c.marker is None or c.marker.evaluate()}
+    seen, queue = set(), [Requirement("d2lvae[test]")]
+    while queue:
+        requirement = queue.pop()
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        extras = requirement.extras or {""}
+        if (name, frozenset(extras)) in seen:
+            continue
+        seen.add((name, frozenset(extras)))
+        distribution = importlib.metadata.distribution(name)
+        if name not in ("d2lvae", "setuptools", "appnope"):
+            assert name in pins, f"{name} is not in constraints.txt"
+            assert pins[name].contains(distribution.version), f"{name} {distribution.version}, pinned {pins[name]}"
+        for line in distribution.requires or ():
+            needed = Requirement(line)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                queue.append(needed)
+    assert len(seen) > 80
+
+
+def fake_python(tmp_path, **answers):
+    """A Python that says what a test wants it to: answers maps a word in its arguments to an exit code."""
+    cases = "\n".join(f'  *"{words}"*) exit {code} ;;' for words, code in answers.items())
+    path = tmp_path / "python3.11"
+    path.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}\n  *--version*) echo Python 3.11.9 ;;\n'
+                    f'  *"%d.%d"*) echo 3.11 ;;\nesac\n')
+    path.chmod(0o755)
+    return path
+
+
+def setup(tmp_path, **environment):
+    return subprocess.run(["/bin/sh", str(ROOT / "tools" / "setup.sh"), str(tmp_path / "venv")], cwd=ROOT,
+                          env={"PATH": os.environ["PATH"], **environment}, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+
+
+def test_no_suitable_python(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.13.1 || exit 1\n')
+    old.chmod(0o755)
+    for command in ("tr", "uname", "sh"):
+        os.symlink(f"/usr/bin/{command}", tmp_path / command)
+    result = setup(tmp_path, PATH=str(tmp_path))
+    assert result.returncode == 1
+    assert "no Python 3.8 to 3.11 on the PATH (found: Python 3.13.1)" in result.stderr
+    assert "conda create" in result.stderr
+
+
+def test_an_unsuitable_python_by_name(tmp_path):
+    result = setup(tmp_path, PYTHON=str(fake_python(tmp_path, **{"version_info": 1})))
+    assert result.returncode == 1 and "is no Python 3.8 to 3.11 (it says: Python 3.11.9)" in result.stderr
+
+
+def test_no_venv_module(tmp_path):
+    result = setup(tmp_path, PYTHON=str(fake_python(tmp_path, **{"import venv": 1})))
+    assert result.returncode == 1 and "apt-get install python3.11-venv" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="system libraries are looked for on Linux only")
+def test_missing_system_libraries_are_named_with_their_packages(tmp_path):
+    answers = {"libquadmath.so.0": 1, "libGL.so.1": 1}
+    result = setup(tmp_path, PYTHON=str(fake_python(tmp_path, **answers)))
+    assert result.returncode == 1
+    [line] = [line for line in result.stderr.splitlines() if " install" in line]
+    assert "quadmath" in line and "GL" in line.replace("gl1", "GL") and "gomp" not in line
+
+
+def test_an_old_pip_that_cannot_be_renewed(tmp_path):
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+    (venv / "bin" / "python").chmod(0o755)
+    result = setup(tmp_path, PYTHON=str(fake_python(tmp_path)))
+    assert result.returncode == 1 and "pip install --upgrade pip==" in result.stderr
+
+
+def test_a_second_call_sets_nothing_up_again(tmp_path):
+    ready = tmp_path / ".ready"
+    command = ["make", "--dry-run", "setup", f"VENV={tmp_path}"]
+    assert "setup.sh" in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    ready.touch()
+    assert "setup.sh" not in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout

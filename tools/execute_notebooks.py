@@ -1,0 +1,60 @@
+"""Execute the committed notebooks in place, on drawn digits and with their own defaults.
+
+    python tools/execute_notebooks.py notebooks/*.ipynb
+
+What papermill adds (its parameters cell, times, paths) is taken out again, and a notebook with an error,
+a warning or a path of this machine in its outputs is not written.
+"""
+import pathlib
+import sys
+import tempfile
+
+import nbformat
+import papermill
+
+from d2lvae import runtime
+
+EPHEMERAL = {"papermill", "execution", "widgets"}
+
+
+def execute(path):
+    """Execute one notebook and put the outcome in its place."""
+    with tempfile.TemporaryDirectory() as folder:
+        executed = pathlib.Path(folder) / path.name
+        papermill.execute_notebook(path, executed, parameters={"data": "drawn"}, progress_bar=False,
+                                   cwd=path.parent)
+        notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = count
+    for part in [notebook, *notebook.cells]:
+        for name in EPHEMERAL & set(part.metadata):
+            del part.metadata[name]
+        if part.metadata.get("tags") == []:
+            del part.metadata["tags"]
+    notebook.metadata["language_info"] = {"name": "python"}
+    check(notebook, path)
+    nbformat.write(notebook, path)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def check(notebook, path):
+    """Refuse what a reader should not see."""
+    text = nbformat.writes(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" or output.get("name") == "stderr":
+                sys.exit(f"{path}: an error or a warning in the output: {output}")
+    for place in {str(runtime.project_root()), str(pathlib.Path.home()), sys.prefix}:
+        if place in text:
+            sys.exit(f"{path}: the output names {place}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    for argument in sys.argv[1:]:
+        execute(pathlib.Path(argument))
