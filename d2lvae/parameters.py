@@ -1,4 +1,5 @@
 """A notebook's parameters: known by name, checked before any work."""
+import ast
 import dataclasses
 import difflib
 import math
@@ -58,9 +59,9 @@ def check_parameters(namespace):
     Parameters
     ----------
     namespace : dict
-        The notebook's `globals()`.  Its parameters are the names annotated there
-        (`epochs: int = 10`).  Any other plain text or number counts as a misspelt parameter:
-        papermill defines those too, with no more than a warning.
+        The notebook's `globals()`.  Its parameters are the names annotated in the parameters cell
+        (`epochs: int = 10`).  Any other name set there, or in the cell that papermill puts behind it,
+        is misspelt: papermill sets those too, with no more than a warning.
 
     Returns
     -------
@@ -72,15 +73,37 @@ def check_parameters(namespace):
     ParameterError
         Naming the parameter, what was found and what is expected.
     """
-    declared = [name for name in namespace.get("__annotations__", {}) if name in RULES]
+    names = _parameter_names(namespace)
+    declared = [name for name in names if name in RULES]
     if not declared:
         raise ParameterError("no parameters found: run the first cell, which sets them, before this one")
-    for name, value in namespace.items():
-        if not name.startswith("_") and name not in declared and (
-                name in namespace.get("__annotations__", {})
-                or isinstance(value, (bool, int, float, str, type(None)))):
-            raise ParameterError(_unknown(name, declared))
-    return {name: _checked(name, namespace[name]) for name in declared}
+    for name in names:
+        if name not in RULES or name not in namespace.get("__annotations__", {}):
+            raise ParameterError(_unknown(name, [n for n in declared if n in namespace["__annotations__"]]))
+    config = {name: _checked(name, namespace[name]) for name in declared}
+    if config.get("disc_weight") and not any(n.startswith("disc_") and n != "disc_weight" for n in declared):
+        raise ParameterError(f"disc_weight must be 0.0 in this notebook, which has no discriminator; found "
+                             f"{config['disc_weight']}. Take a notebook that has one")
+    return config
+
+
+def _parameter_names(namespace):
+    """All names set by the parameters cell that ran last and by papermill's cell behind it, in order."""
+    names = dict.fromkeys(namespace.get("__annotations__", {}))
+    for source in namespace.get("In", ()):  # IPython's record of the cells that have run
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:
+            continue
+        annotated = [node.target.id for node in statements
+                     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+        assigned = [target.id for node in statements if isinstance(node, ast.Assign)
+                    for target in node.targets if isinstance(target, ast.Name)]
+        if set(annotated) & set(RULES):
+            names = dict.fromkeys(annotated + assigned)
+        elif source.startswith("# Parameters\n"):
+            names.update(dict.fromkeys(assigned))
+    return list(names)
 
 
 def _unknown(name, declared):
@@ -96,7 +119,7 @@ def _checked(name, value):
         value = float(value)
     right_type = type(value) is rule.kind and (rule.kind is not float or math.isfinite(value))
     if not right_type or not rule.accepts(value):
-        kind = {str: "text", bool: "True or False", int: "whole number", float: "number"}.get(type(value), type(value).__name__)
+        kind = {str: "text", bool: "a bool", int: "a whole number", float: "a number"}.get(type(value), type(value).__name__)
         raise ParameterError(f"{name} must be {rule.expected}; found {value!r} ({kind}). "
                              f"For example: -p {name} {rule.example}")
     return value

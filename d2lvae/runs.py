@@ -78,6 +78,9 @@ def run_name(settings):
 def _settings(vae, images, config, discriminator):
     """All that a run's numbers depend on, but for the machine: what must agree when it is resumed."""
     names = ["epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed", "num_train"]
+    missing = [name for name in [*names, "resume", "results_dir"] if name not in config]
+    if missing:
+        raise RunError(f"the parameters lack {', '.join(missing)}: every notebook's first cell sets them")
     settings = {name: config[name] for name in names}
     settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
     if discriminator is not None:

@@ -339,6 +339,8 @@ def train(learner, images, config, history, on_epoch):
             on_epoch()
             if bar.disable:
                 print(epoch_line(history, epochs), flush=True)
+    if history and not bar.disable:
+        print(epoch_line(history, epochs))
     return True
 
 

@@ -194,6 +194,12 @@ def test_a_weight_without_a_discriminator_is_refused(config, tiny, small_vae):
         fit(small_vae(), tiny, {**config, "disc_weight": 1.0})
 
 
+def test_parameters_that_are_not_there_are_named(config, tiny, small_vae):
+    del config["lr"], config["resume"]
+    with pytest.raises(RunError, match="lack lr, resume"):
+        fit(small_vae(), tiny, config)
+
+
 def test_stopped_before_the_first_epoch_there_are_pictures_all_the_same(config, tiny, small_vae, monkeypatch, capsys):
     monkeypatch.setattr(runs.training, "train", lambda *arguments: False)
     run = fit(small_vae(), tiny, config)
