@@ -13,7 +13,7 @@ from d2lvae import parameters
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TINY = {"data": "drawn", "num_train": 2000, "epochs": 6}
+TINY = {"data": "drawn", "num_train": 2000, "epochs": 12}
 COMMON = {"data", "epochs", "batch_size", "lr", "num_latents", "num_layers", "num_hiddens", "pixel_weight",
           "disc_weight", "seed", "resume", "results_dir"}
 
