@@ -242,7 +242,7 @@ def download_mnist(folder, names=tuple(MNIST_FILES)):
     mirrors = _answering_mirrors(f"{names[0]}.gz")
     if not mirrors:
         raise Offline(f"MNIST is not complete in {folder} (missing: {', '.join(names)}), and none "
-                      f"of its {len(MNIST_MIRRORS)} mirrors answered within {OFFLINE_SECONDS} s. "
+                      f"of its {len(MNIST_MIRRORS)} mirrors could be reached. "
                       "Put the four files there, plain or as .gz, or set D2LVAE_DATA to the folder "
                       "above them, or connect to the network")
     try:

@@ -310,8 +310,9 @@ def train(learner, images, config, history, on_epoch):
         A loss that is not a finite number; the epoch is not recorded.
     """
     epochs, timer = config["epochs"], d2l.Timer()
+    quiet = not watched()
     bar = tqdm(total=epochs * len(images), initial=len(history) * len(images), unit=" images",
-               unit_scale=True, disable=not watched())
+               unit_scale=True, disable=quiet)
     with _interruptible() as wish, contextlib.closing(bar):
         for epoch in range(len(history), epochs):
             timer.start()
@@ -320,10 +321,10 @@ def train(learner, images, config, history, on_epoch):
                 sums.append(learner.step(batch))
                 if len(sums) > 16:
                     sums[-16].wait_to_read()  # lets the queue grow no further
-                    if len(sums) % 64 == 0 and not bar.disable:
+                    if len(sums) % 64 == 0 and not quiet:
                         done = sums[:-16]
                         shown = _means(done, len(done) * config["batch_size"], config)
-                        bar.set_postfix_str(f"epoch {epoch}, loss {shown['loss']:.2f}", refresh=False)
+                        bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
                 bar.update(len(batch))
                 if wish.is_set():
                     mx.nd.waitall()
@@ -337,9 +338,10 @@ def train(learner, images, config, history, on_epoch):
             history.append({"epoch": epoch, **means, "seconds": round(seconds, 3),
                             "images_per_second": round(len(images) / seconds, 1)})
             on_epoch()
-            if bar.disable:
+            bar.set_postfix(epoch=epoch, loss=f"{means['loss']:.2f}", refresh=False)
+            if quiet:
                 print(epoch_line(history, epochs), flush=True)
-    if history and not bar.disable:
+    if history and not quiet:
         print(epoch_line(history, epochs))
     return True
 

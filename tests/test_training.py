@@ -235,3 +235,12 @@ def test_evaluate_uses_every_picture_and_no_gradient(config, tiny, small_vae):
     assert whole == training.evaluate(ours, tiny.train[:100], config)
     parts = [training.evaluate(ours, tiny.train[i:i + 50], config)["kl"] for i in (0, 50)]
     assert whole["kl"] == pytest.approx(np.mean(parts), rel=1e-4)
+
+
+def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(config, tiny, small_vae, monkeypatch, capfd):
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
+    run(config, tiny, small_vae(), epochs=40)
+    shown = capfd.readouterr()
+    assert "images/s" in shown.err and "loss" in shown.err and "epoch" in shown.err
+    [line] = shown.out.splitlines()
+    assert line.startswith("epoch  39: loss")
