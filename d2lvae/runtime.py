@@ -38,7 +38,8 @@ def denormals_as_zero():
     decays into such numbers and stays there, and the processor handles each some hundred times
     slower: a third of the speed on MNIST after a few epochs.  A new thread inherits the
     mode from the one that starts it, so MXNet's are started here; the caller's own mode is
-    restored.  Elsewhere than on Linux with x86-64 processors nothing is done.
+    restored.  Elsewhere than on Linux with x86-64 processors nothing is done; and MXNet starts its
+    threads anew, without the mode, when the process forks (before Python 3.10, at every subprocess).
     """
     if sys.platform != "linux" or platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
         yield
