@@ -99,7 +99,7 @@ def test_no_suitable_python(tmp_path):
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.13.1 || exit 1\n')
     old.chmod(0o755)
-    for command in ("tr", "uname", "sh"):
+    for command in ("id", "uname", "sh"):
         os.symlink(f"/usr/bin/{command}", tmp_path / command)
     result = setup(tmp_path, PATH=str(tmp_path))
     assert result.returncode == 1

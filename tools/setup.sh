@@ -10,6 +10,8 @@ fail() {
     exit 1
 }
 
+as_root=; [ "$(id -u)" = 0 ] || as_root="sudo "
+
 # 1. A Python that the pinned packages have wheels for.
 usable() {
     "$1" -c 'import sys; sys.exit(not (3, 8) <= sys.version_info[:2] < (3, 12))' 2>/dev/null
@@ -33,16 +35,16 @@ version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # 2. Its venv module, which Debian and Ubuntu keep in a package of its own.
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || fail "$PYTHON ($version) cannot make virtual environments. Install what it lacks:
-    sudo apt-get install python$version-venv"
+    ${as_root}apt-get install python$version-venv"
 
 # 3. System libraries that the wheels of mxnet and opencv load but do not bring along.
 if [ "$(uname -s)" = Linux ]; then
     lacking() { "$PYTHON" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null || echo " $2"; }
     if command -v dnf >/dev/null 2>&1; then
-        install="sudo dnf install"
+        install="${as_root}dnf install"
         packages="$(lacking libgomp.so.1 libgomp)$(lacking libquadmath.so.0 libquadmath)$(lacking libGL.so.1 mesa-libGL)$(lacking libgthread-2.0.so.0 glib2)"
     else
-        install="sudo apt-get update && sudo apt-get install --yes"
+        install="${as_root}apt-get update && ${as_root}apt-get install --yes"
         packages="$(lacking libgomp.so.1 libgomp1)$(lacking libquadmath.so.0 libquadmath0)$(lacking libGL.so.1 libgl1)$(lacking libgthread-2.0.so.0 libglib2.0-0)"
     fi
     [ -z "$packages" ] || fail "system libraries are missing. Install them:
