@@ -51,11 +51,15 @@ def emptied(content):
     return b""
 
 
+def a_giant_announced(content):
+    return content.replace(b"(4, 3), }" + b" " * 20, b"(40000000000, 30000000000), }", 1)
+
+
 def not_a_checkpoint(content):
     return b"this is no checkpoint at all" * 10
 
 
-DAMAGE = [cut_short, one_bit_flipped, emptied, not_a_checkpoint]
+DAMAGE = [cut_short, one_bit_flipped, a_giant_announced, emptied, not_a_checkpoint]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -85,7 +89,7 @@ def test_another_configurations_checkpoint_is_refused(tmp_path):
         checkpoints.load_checkpoint(tmp_path, CONFIG)
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGE if damage is not a_giant_announced])
 def test_a_damaged_net_is_refused(tmp_path, damage, small_vae):
     net, path = small_vae(), tmp_path / "net.npz"
     training.initialize(net, 0)
