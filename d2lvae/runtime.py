@@ -35,9 +35,9 @@ def denormals_as_zero():
     """Threads that are started in this block compute with 0 in place of numbers below 1e-38.
 
     Where a gradient has become exactly 0 (a ReLU that never fires again), Adam's mean of gradients
-    decays into such numbers and stays there, and the processor handles each some hundred times
-    slower: a third of the speed on MNIST after a few epochs.  A new thread inherits the
-    mode from the one that starts it, so MXNet's are started here; the caller's own mode is
+    decays into such numbers and stays there, and the processor handles them many times slower:
+    after some epochs that costs about a sixth of the speed on MNIST (`make bench` measures it).  A
+    new thread inherits the mode from the one that starts it, so MXNet's are started here; the caller's own mode is
     restored.  Elsewhere than on Linux with x86-64 processors nothing is done; and MXNet starts its
     threads anew, without the mode, when the process forks (before Python 3.10, at every subprocess).
     """

@@ -1,5 +1,4 @@
 """One training step, with or without a discriminator, and the loop around it."""
-import collections
 import contextlib
 import os
 import signal
@@ -100,30 +99,6 @@ class Optimizer:
             moments[("mean", "var").index(kind)][:] = mx.nd.array(value)
 
 
-@contextlib.contextmanager
-def _statistics_kept(net):
-    """Give a net its running statistics (BatchNorm's) back at the end of the block."""
-    statistics = _statistics(net)
-    before = [array.copy() for array in statistics]
-    yield
-    for array, value in zip(statistics, before):
-        value.copyto(array)
-
-
-def _statistics(net):
-    return [p.data() for p in net.collect_params().values() if p.grad_req == "null"]
-
-
-def _settle(net):
-    """Wait until a net's running statistics are what they should be.
-
-    MXNet 1.9 writes them in the backward pass without telling its engine, so whoever reads or
-    writes them next may come too early.  A net without any need not wait.
-    """
-    if _statistics(net):
-        mx.nd.waitall()
-
-
 def _on_device(images, ctx):
     """A numpy minibatch as an NDArray, without the wait for the engine that `mx.nd.array` has."""
     return mx.nd.from_numpy(np.array(images), zero_copy=True).as_in_context(ctx)
@@ -152,6 +127,8 @@ class Learner:
         self.optimizers = {"vae": self.vae_optimizer}
         if discriminator is not None:
             self.disc_weight = config["disc_weight"]
+            self.statistics = [p.data() for p in discriminator.collect_params().values()
+                               if p.grad_req == "null"]  # BatchNorm's running means and variances
             self.disc_optimizer = Optimizer(discriminator, config["lr"])
             for parameter in self.disc_optimizer.parameters.values():
                 parameter.grad_req = "add"  # over the real and the reconstructed batch
@@ -197,7 +174,7 @@ class Learner:
             with autograd.record():
                 loss = losses.adversarial(self.discriminator(images), is_real)
             loss.backward()  # the gradients add up
-            _settle(self.discriminator)
+            self._settle()
             total = total + loss.sum()
         self.disc_optimizer.step(len(real))
         for parameter in self.disc_optimizer.parameters.values():
@@ -210,13 +187,24 @@ class Learner:
         Asked for that gradient alone, so that none is computed for the discriminator's weights;
         its running statistics stay as they are.
         """
+        before = [array.copy() for array in self.statistics]
         reconstructed.attach_grad()
-        with _statistics_kept(self.discriminator):
-            with autograd.record():
-                loss = losses.adversarial(self.discriminator(reconstructed), True)
-            gradient = autograd.grad(loss, reconstructed)[0]
-            _settle(self.discriminator)
+        with autograd.record():
+            loss = losses.adversarial(self.discriminator(reconstructed), True)
+        gradient = autograd.grad(loss, reconstructed)[0]
+        self._settle()
+        for array, value in zip(self.statistics, before):
+            value.copyto(array)
         return gradient, loss.sum()
+
+    def _settle(self):
+        """Wait until the discriminator's running statistics are what they should be, if it has any.
+
+        MXNet 1.9 writes them in the backward pass without telling its engine, so whoever reads or
+        writes them next may come too early.
+        """
+        if self.statistics:
+            mx.nd.waitall()
 
     def state(self):
         """Weights and optimisers' moments by 'vae/...', 'vae_adam/...', and the steps taken."""
