@@ -20,10 +20,10 @@ setup: $(READY)  ## make the virtual environment (.venv) and install everything
 
 demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 	@mkdir -p $(EXECUTED)
-	$(PAPERMILL) notebooks/mnist_densevae_bce.ipynb $(EXECUTED)/mnist_densevae_bce.ipynb
+	$(PAPERMILL) notebooks/mnist_densevae_bce.ipynb $(EXECUTED)/mnist_densevae_bce.ipynb -p results_dir results/demo
 	@echo
 	@echo "The executed notebook: $(EXECUTED)/mnist_densevae_bce.ipynb"
-	@echo "Its pictures:          $$(grep -o 'results/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
+	@echo "Its pictures:          $$(grep -o 'results/demo/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
 
 test: $(READY)  ## run all tests: the package's and every notebook
 	$(BIN)/python -m pytest

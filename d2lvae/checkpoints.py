@@ -144,8 +144,9 @@ def load_net(path, ctx=None):
         The file is missing, damaged, or not one of a net.
     """
     arrays, record = read_arrays(path)
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise CheckpointError(f"{path} holds no single net: its record has no configuration of one")
+    if not isinstance(record, dict) or "net" not in (record.get("config") or ()):
+        raise CheckpointError(f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
+                              "beside it, vae.npz and perhaps disc.npz)")
     try:
         net = build(record["config"], ctx)
         set_net_arrays(net, arrays)

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import drawing, runtime
 from .files import replacing
+from .parameters import checked
 
 __all__ = ["DataError", "ImageSet", "load_digits", "load_mnist", "download_mnist", "drawn_digits"]
 
@@ -126,9 +127,12 @@ def load_digits(data="auto", num_train=0, seed=0):
 
     Raises
     ------
+    ParameterError
+        An unknown name or a negative number.
     DataError
         Files that are damaged; with 'mnist' also files that are neither there nor to be downloaded.
     """
+    data, num_train = checked("data", data), checked("num_train", num_train)
     images = None
     if data != "drawn":
         try:

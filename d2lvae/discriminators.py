@@ -6,12 +6,12 @@ __all__ = ["DenseLogReg"]
 
 
 class DenseLogReg(mx.gluon.HybridBlock):
-    """Logistic regression on dense hidden layers: the seed README's "dense logistic regressor".
+    """Logistic regression on dense hidden layers: the original project's "dense logistic regressor".
 
     Parameters
     ----------
     num_layers : int
-        Hidden layers with ReLU; 1 in the seed's experiments.
+        Hidden layers with ReLU; 1 in the original's experiments.
     num_hiddens : int
         Their width; 200 on MNIST, 1024 on faces.
     image_shape : tuple of int

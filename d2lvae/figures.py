@@ -67,7 +67,7 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1.0):
             image.set_interpolation("nearest")
     figure = axes[0].figure
     figure.suptitle(title, fontsize=11)
-    figure.tight_layout(pad=0.3)
+    figure.tight_layout(pad=0.3, h_pad=0.6)
     return figure
 
 

@@ -24,8 +24,8 @@ def _softplus(logits):
 def bce(logits, images):
     r"""Binary cross-entropy of pictures under the Bernoulli means ``sigmoid(logits)``.
 
-    .. math:: -\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)
-              = \sum_i \log(1 + e^{l_i}) - x_i l_i, \qquad p_i = \mathrm{sigmoid}(l_i)
+    .. math:: -\sum_i \big[x_i \log p_i + (1 - x_i) \log(1 - p_i)\big]
+              = \sum_i \big[\log(1 + e^{l_i}) - x_i l_i\big], \qquad p_i = \mathrm{sigmoid}(l_i)
 
     Computed from logits, so it keeps growing (and its gradient keeps pulling) where
     ``log(p + 1e-10)`` saturates.
@@ -52,7 +52,7 @@ def bce(logits, images):
 def l2(logits, images):
     r"""Sum of squared differences, :math:`\sum_i (\mathrm{sigmoid}(l_i) - x_i)^2`, without a 1/2.
 
-    The definition behind the seed README's "L2 loss as PBP loss".
+    The original project's "L2 loss as PBP loss", as it was recorded.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def l2(logits, images):
 def kl_divergence(mean, log_var):
     r"""Kullback-Leibler divergence of the encoder's Gaussian from the standard normal prior.
 
-    .. math:: -\frac12 \sum_j 1 + \log\sigma_j^2 - \mu_j^2 - \sigma_j^2
+    .. math:: -\frac12 \sum_j \big[1 + \log\sigma_j^2 - \mu_j^2 - \sigma_j^2\big]
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ import difflib
 import math
 import typing
 
-__all__ = ["ParameterError", "check_parameters"]
+__all__ = ["ParameterError", "check_parameters", "checked"]
 
 
 class ParameterError(ValueError):
@@ -37,7 +37,7 @@ RULES = {
     "num_train": _whole(0, "0"),
     "epochs": _whole(1, "10"),
     "batch_size": _whole(1, "64"),
-    "lr": _Rule(float, "a number above 0", "0.001", lambda value: value > 0),
+    "lr": _Rule(float, "a number above 0", "0.001", lambda value: value > 1e-30),  # float32 holds no smaller
     "num_latents": _whole(1, "5"),
     "num_layers": _whole(1, "3"),
     "num_hiddens": _whole(1, "400"),
@@ -80,7 +80,7 @@ def check_parameters(namespace):
     for name in names:
         if name not in RULES or name not in namespace.get("__annotations__", {}):
             raise ParameterError(_unknown(name, [n for n in declared if n in namespace["__annotations__"]]))
-    config = {name: _checked(name, namespace[name]) for name in declared}
+    config = {name: checked(name, namespace[name]) for name in declared}
     if config.get("disc_weight") and not any(n.startswith("disc_") and n != "disc_weight" for n in declared):
         raise ParameterError(f"disc_weight must be 0.0 in this notebook, which has no discriminator; found "
                              f"{config['disc_weight']}. Take a notebook that has one")
@@ -113,7 +113,8 @@ def _unknown(name, declared):
             f"Its parameters: {', '.join(declared)}")
 
 
-def _checked(name, value):
+def checked(name, value):
+    """The value of the parameter `name`, or a ParameterError that says what is right."""
     rule = RULES[name]
     if rule.kind is float and type(value) is int:
         value = float(value)

@@ -21,11 +21,12 @@ import numpy as np
 
 from . import __version__, checkpoints, figures, runtime, training
 from .files import replacing
+from .parameters import checked
 
 __all__ = ["Run", "RunError", "fit", "run_name"]
 
 NUM_PICTURES = 10
-# The seed README's settings: folder names tell only what differs from them.
+# The original project's settings: folder names tell only what differs from them.
 USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
 USUAL_DISC_WEIGHT = 1.0
 
@@ -56,9 +57,9 @@ class Run:
 
 
 def run_name(settings):
-    """The seed README's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
+    """The original project's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
 
-    Whatever differs from the seed's settings is appended by name, so that two configurations never
+    Whatever differs from the original's settings is appended by name, so that two configurations never
     share a folder.
     """
     vae, disc = settings["vae"], settings.get("disc")
@@ -81,7 +82,7 @@ def _settings(vae, images, config, discriminator):
     missing = [name for name in [*names, "resume", "results_dir"] if name not in config]
     if missing:
         raise RunError(f"the parameters lack {', '.join(missing)}: every notebook's first cell sets them")
-    settings = {name: config[name] for name in names}
+    settings = {name: checked(name, config[name]) for name in names}
     settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
     if discriminator is not None:
         settings.update(disc=discriminator.config, disc_weight=config["disc_weight"])
@@ -157,8 +158,8 @@ def _claim(folder, settings):
         if differing:
             raise RunError(f"{folder} holds the results of another configuration (different: "
                            f"{', '.join(differing)}): move it away, or choose another results_dir")
-        print(f"This configuration has been run before (on {earlier.get('finished_at', '?')}); its "
-              "results are replaced when this run ends.")
+        print(f"Results of this configuration are here already (it has been run before, on "
+              f"{earlier.get('finished_at', '?')}); they are replaced when this run ends.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob(".*.part"):  # of a run that was killed while writing
@@ -175,7 +176,8 @@ def _resume(learner, folder, settings, history):
     """Bring the learner and the history to where the last whole checkpoint was."""
     found = checkpoints.load_checkpoint(folder, settings)
     if found is None:
-        print("resume: no checkpoint here yet, so this run begins at the beginning.")
+        print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
+              "at the beginning.")
         return
     arrays, record = found
     learner.set_state(arrays, record["steps"])
@@ -194,7 +196,8 @@ def _record(learner, images, settings, history, finished, folder):
     for i, (original, reconstruction) in enumerate(zip(originals, reconstructions)):
         figures.save_picture(folder / f"test_{i}.png", original)
         figures.save_picture(folder / f"{i}.png", reconstruction)
-    title = f"{folder.parent.name.replace('_', ' ')}, {len(history)} epochs"
+    title = (f"{folder.parent.name.replace('_', ' ')}, {settings['pixel_loss'].upper()}, "
+             f"{len(history)} epochs")
     figures.save(figures.show_pictures(reconstructions, f"{title}: reconstructions"),
                  folder / "reconstructions.png")
     figures.save(figures.show_reconstructions(originals, reconstructions, title),

@@ -166,7 +166,7 @@ class Learner:
     def _teach_discriminator(self, real, reconstructed):
         """One step of the discriminator towards telling the two apart; its summed loss.
 
-        The loss is the sum of its two answers, as in the seed's record: 2 log 2 = 1.386 for one
+        The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
         that cannot tell.
         """
         total = 0

@@ -96,7 +96,7 @@ class VAE(mx.gluon.HybridBlock):
 
 
 class DenseVAE(VAE):
-    """Dense layers all the way: the seed README's "Dense VAE".
+    """Dense layers all the way: the original project's "Dense VAE".
 
     The encoder is `num_layers` dense layers of `num_hiddens` with ReLU and one of 2L without; the
     decoder is as many, and one of C*H*W logits.

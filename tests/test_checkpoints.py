@@ -103,7 +103,7 @@ def test_a_missing_net_and_a_file_that_is_no_net(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         d2lvae.load_net(tmp_path / "none.npz")
     save(tmp_path, 0)
-    with pytest.raises(CheckpointError, match="cannot be built|no single net|unknown net"):
+    with pytest.raises(CheckpointError, match="no single net"):
         d2lvae.load_net(tmp_path / "checkpoint.npz")
 
 

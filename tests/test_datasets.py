@@ -11,6 +11,7 @@ from conftest import idx
 
 from d2lvae import datasets, runtime
 from d2lvae.datasets import DataError, ImageSet, Offline, load_digits, load_mnist
+from d2lvae.parameters import ParameterError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -187,6 +188,12 @@ def test_drawn_by_name(capsys):
     other = load_digits("drawn", num_train=60, seed=3)
     np.testing.assert_array_equal(other.validation, images.validation)
     np.testing.assert_array_equal(other.train[:50], images.train)
+
+
+@pytest.mark.parametrize("arguments, message", [(("MNIST",), "data must be 'auto'"), (("drawn", -5), "num_train must be")])
+def test_a_wrong_name_or_number_is_refused(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        load_digits(*arguments)
 
 
 def test_the_hash_tells_data_apart(tiny):

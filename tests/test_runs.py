@@ -14,6 +14,7 @@ import d2lvae
 from d2lvae import checkpoints, files, runs, runtime
 from d2lvae.checkpoints import CheckpointError, net_arrays
 from d2lvae.datasets import ImageSet
+from d2lvae.parameters import ParameterError
 from d2lvae.runs import RunError, fit, run_name
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -87,7 +88,7 @@ def test_the_same_configuration_again_says_so_and_gives_the_same(config, tiny, s
     first = fit(vae, tiny, config)
     assert "run before" not in capsys.readouterr().out
     again = fit(vae, tiny, config)  # the same, trained net: begins with the seed's weights all the same
-    assert "has been run before" in capsys.readouterr().out
+    assert "run before" in capsys.readouterr().out
     assert [r["loss"] for r in again.history] == [r["loss"] for r in first.history]
 
 
@@ -132,7 +133,7 @@ def test_resume_goes_on_to_the_same_end(config, tiny, small_vae, small_disc, tmp
 
 def test_resume_of_a_finished_run_and_of_none(config, tiny, small_vae, capsys):
     first = fit(small_vae(), tiny, {**config, "resume": True})
-    assert "no checkpoint here yet" in capsys.readouterr().out
+    assert "no checkpoint of just these parameters" in capsys.readouterr().out
     again = fit(small_vae(), tiny, {**config, "resume": True})
     assert again.history == first.history and (again.reconstructions == first.reconstructions).all()
 
@@ -192,6 +193,11 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(config, tiny, small_vae,
 def test_a_weight_without_a_discriminator_is_refused(config, tiny, small_vae):
     with pytest.raises(RunError, match="no discriminator"):
         fit(small_vae(), tiny, {**config, "disc_weight": 1.0})
+
+
+def test_parameters_are_checked_without_a_notebook_too(config, tiny, small_vae):
+    with pytest.raises(ParameterError, match="pixel_loss must be 'bce' or 'l2'; found 'l1'"):
+        fit(small_vae(), tiny, {**config, "pixel_loss": "l1"})
 
 
 def test_parameters_that_are_not_there_are_named(config, tiny, small_vae):
