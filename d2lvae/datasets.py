@@ -28,6 +28,7 @@ MNIST_FILES = {  # name without .gz: SHA-256 of the published .gz
     "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+MNIST_PICTURES = "e0e68338ff1a7e4a594778e6b2d2e5e5869b86cf2f6a4339ef05fecc1ec50329"  # ImageSet.sha256() of them
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -186,8 +187,11 @@ def load_mnist(folder):
                             f"do not belong together. Delete both to have them downloaded again")
         parts += [images[:, None], labels]
     train, train_labels, validation, validation_labels = parts
-    return ImageSet("MNIST", train, validation, "from its IDX files", True,
-                    train_labels, validation_labels)
+    images = ImageSet("MNIST", train, validation, "from its IDX files", True,
+                      train_labels, validation_labels)
+    if images.sha256() != MNIST_PICTURES:
+        images = dataclasses.replace(images, origin="from IDX files that are NOT the published ones")
+    return images
 
 
 def _find(folder, name):

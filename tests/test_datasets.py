@@ -36,7 +36,8 @@ def test_gzipped_files(mnist_folder, monkeypatch, capsys):
     folder, arrays = mnist_folder
     use(monkeypatch, folder)
     check_tiny(load_digits("mnist"), arrays)
-    assert "data: MNIST: 30 training and 20 validation pictures" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "data: MNIST: 30 training and 20 validation pictures" in said and "NOT the published ones" in said
 
 
 def test_plain_files_and_a_mixture(mnist_folder, monkeypatch):
@@ -207,6 +208,16 @@ def test_an_image_set_holds_uint8_pictures(array):
         ImageSet("x", array, array, "made here", False)
 
 
+def cost_of_a_perfect_reconstruction(pictures):
+    """BCE, in nats an image, of pictures under themselves: grey pixels cost even when they are right."""
+    grey = pictures[(pictures > 0) & (pictures < 255)] / 255
+    return -(grey * np.log(grey) + (1 - grey) * np.log(1 - grey)).sum() / len(pictures)
+
+
+def test_the_drawn_digits_least_bce_is_what_the_notebooks_say(tiny):
+    assert cost_of_a_perfect_reconstruction(tiny.validation) == pytest.approx(35.0, abs=0.1)
+
+
 def test_the_published_files():
     folder = runtime.data_root() / "mnist"
     if any(datasets._find(folder, name) is None for name in datasets.MNIST_FILES):
@@ -214,7 +225,8 @@ def test_the_published_files():
     images = load_mnist(folder)
     assert images.train.shape == (60_000, 1, 28, 28) and images.validation.shape == (10_000, 1, 28, 28)
     assert list(images.validation_labels[:10]) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    assert images.train.mean() == pytest.approx(33.318, abs=1e-3)
+    assert images.train.mean() == pytest.approx(33.318, abs=1e-3) and "NOT" not in images.origin
+    assert cost_of_a_perfect_reconstruction(images.validation) == pytest.approx(45.5, abs=0.1)
     for name, sha256 in datasets.MNIST_FILES.items():
         path = datasets._find(folder, name)
         if path.suffix == ".gz":

@@ -7,10 +7,10 @@ DEFAULTS = dict(data="auto", num_train=0, epochs=10, batch_size=64, lr=0.001, nu
                 pixel_loss="bce", disc_weight=0.0, seed=0, resume=False, results_dir="")
 
 
-def namespace(injected="", cell=None, **changes):
+def namespace(cell=None, **changes):
     """A notebook's globals after its parameters cell and, perhaps, papermill's."""
     cell = cell or "\n".join(f"{name}: {RULES[name].kind.__name__} = {value!r}" for name, value in DEFAULTS.items())
-    injected = injected or ("# Parameters\n" + "\n".join(f"{n} = {v!r}" for n, v in changes.items()) if changes else "")
+    injected = "# Parameters\n" + "\n".join(f"{n} = {v!r}" for n, v in changes.items()) if changes else ""
     return {"__annotations__": {name: RULES[name].kind for name in DEFAULTS}, "__name__": "__main__",
             "In": ["", cell, injected], "get_ipython": print, **DEFAULTS, **changes}
 

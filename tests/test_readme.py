@@ -27,10 +27,18 @@ def test_experiments_table(notebook):
     assert cells[4] == f"{metrics['seconds_an_epoch']:.1f}" and cells[5] == f"{metrics['images_per_second']:,.0f}"
 
 
+def test_the_price_in_pixels_on_the_test_set():
+    costs = [json.loads((ROOT / "results" / "images" / RUNS[name] / "metrics.json").read_text())["validation"]["pixel_loss"]
+             for name in ("mnist_densevae_logreg", "mnist_densevae_bce")]
+    assert "{:.1f} nats of pixel loss against {:.1f} without it".format(*costs) in README
+
+
 def test_speed_table():
     rates = json.loads((ROOT / "results" / "benchmarks" / "train_step.json").read_text())["images_per_second"]
     median = lambda values: sorted(values)[len(values) // 2]
-    for by_way, row in zip(rates.values(), re.findall(r"^\| (?:dense VAE on MNIST's size|\+ logistic.*?) \|(.*)\|$", README, re.M)):
+    rows = re.findall(r"^\| (?:dense VAE on MNIST's size|\+ logistic.*?) \|(.*)\|$", README, re.M)
+    assert len(rows) == len(rates) == 2
+    for by_way, row in zip(rates.values(), rows):
         cells = [cell.strip() for cell in row.split("|")]
         assert cells[:3] == [f"{median(by_way[way]):,.0f}" for way in ("ours", "denormals", "plain")]
         assert cells[3] == f"{median([a / b for a, b in zip(by_way['ours'], by_way['plain'])]):.2f}"
