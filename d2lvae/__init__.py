@@ -10,11 +10,11 @@ with runtime.denormals_as_zero():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
 from .checkpoints import load_net, save_net
-from .datasets import ImageSet, load_digits
-from .discriminators import DenseLogReg
+from .datasets import ImageSet, load_digits, load_faces
+from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
 from .parameters import check_parameters
 from .runs import fit
-from .vae import VAE, DenseVAE
+from .vae import VAE, ConvVAE, DenseVAE
 
-__all__ = ["DenseLogReg", "DenseVAE", "ImageSet", "VAE", "check_parameters", "fit", "load_digits",
-           "load_net", "save_net"]
+__all__ = ["ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "ImageSet", "ResNetDisc", "VAE", "check_parameters", "fit",
+           "load_digits", "load_faces", "load_net", "save_net"]

@@ -12,14 +12,14 @@ import zlib
 import mxnet as mx
 import numpy as np
 
-from .discriminators import DenseLogReg
+from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
 from .files import replacing
-from .vae import DenseVAE
+from .vae import ConvVAE, DenseVAE
 
 __all__ = ["CheckpointError", "build", "save_net", "load_net", "net_arrays", "set_net_arrays",
            "save_checkpoint", "load_checkpoint"]
 
-NETS = {net.__name__: net for net in (DenseVAE, DenseLogReg)}
+NETS = {net.__name__: net for net in (DenseVAE, ConvVAE, DenseLogReg, ConvDisc, ResNetDisc)}
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
 
 

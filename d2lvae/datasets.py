@@ -16,11 +16,11 @@ import zlib
 
 import numpy as np
 
-from . import drawing, runtime
+from . import drawing, pictures, runtime
 from .files import replacing
-from .parameters import checked
+from .parameters import ParameterError, checked
 
-__all__ = ["DataError", "ImageSet", "load_digits", "load_mnist", "download_mnist", "drawn_digits"]
+__all__ = ["DataError", "ImageSet", "FACES", "load_digits", "load_faces", "real_faces", "load_mnist", "download_mnist", "drawn_digits"]
 
 MNIST_FILES = {  # name without .gz: SHA-256 of the published .gz
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -34,12 +34,21 @@ MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/mnist/",
 )
+FACES = ("anime", "drawn_faces")  # names of the sets of faces
+MIN_FACES = 20
+NUM_DRAWN_FACES = 5_120
+HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size (data/README.md says where to get some), "
+                    "or set D2LVAE_DATA to the folder above `anime`, or take drawn faces with -p data drawn")
 OFFLINE_SECONDS = 8  # what finding out that no mirror answers may take
 MAX_DOWNLOAD = 20_000_000  # bytes; the largest published file has 9.9 million
 
 
 class DataError(ValueError):
     """A data set that is missing or damaged; the message names the file and what to do."""
+
+
+class NoPictures(DataError):
+    """A folder without a single picture file."""
 
 
 class Offline(DataError):
@@ -153,6 +162,85 @@ def drawn_digits(num_train=20_000, seed=0):
     pictures, labels = drawing.draw_digits(1_000 + num_train, seed)
     return ImageSet("drawn_digits", pictures[1_000:], pictures[:1_000],
                     f"drawn by rule from seed {seed}", False, labels[1_000:], labels[:1_000])
+
+
+def load_faces(data="auto", num_train=0, seed=0, image_size=64):
+    """The faces that an experiment trains on, said aloud.
+
+    Parameters
+    ----------
+    data : {'auto', 'anime', 'drawn'}
+        'anime': the pictures in `$D2LVAE_DATA/anime`, or an error.  'drawn': faces drawn by rule.
+        'auto': the pictures if there are any, else drawn faces.
+    num_train : int
+        Only the first so many training pictures; 0 = all.
+    seed : int
+        Of the order in which the files are divided into training and validation, and of drawn faces.
+    image_size : int
+        Height and width: 32, 64 or 128.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    ParameterError
+        An unknown name, a negative number, a size that is not a power of two from 32 to 128.
+    DataError
+        Fewer than 20 pictures that can be read; with 'anime' also none at all.
+    """
+    data, num_train = checked("data", data), checked("num_train", num_train)
+    seed, image_size = checked("seed", seed), checked("image_size", image_size)
+    if data == "mnist":
+        raise ParameterError("data must be 'auto', 'anime' or 'drawn' for faces; found 'mnist'. For example: -p data drawn")
+    images = None
+    if data != "drawn":
+        try:
+            images = real_faces(runtime.data_root() / "anime", seed, image_size).first(num_train)
+        except NoPictures as error:
+            if data != "auto":
+                raise
+            print(f"{error}. So these are drawn faces.")
+    if images is None:
+        images = drawn_faces(num_train or NUM_DRAWN_FACES, seed, image_size)
+    print(f"data: {images}", flush=True)
+    return images
+
+
+def real_faces(folder, seed=0, image_size=64):
+    """Any folder of pictures: in the order of their names, then a permutation from the seed; 80 % are for training.
+
+    Parameters
+    ----------
+    folder : path
+        JPEG, PNG, WebP or BMP files, also in folders below; see :mod:`d2lvae.pictures`.
+    seed, image_size : int
+        As in :func:`load_faces`.
+
+    Raises
+    ------
+    NoPictures
+        No picture files there.
+    DataError
+        Fewer than `MIN_FACES` of them can be read.
+    """
+    folder = pathlib.Path(folder)
+    files, unreadable = pictures.find_pictures(folder)
+    if not files and not unreadable:
+        raise NoPictures(f"no pictures ({', '.join(pictures.SUFFIXES)}) in {runtime.shown(folder)}. {HOW_TO_GET_FACES}")
+    array, failed = pictures.load_pictures(folder, files, image_size, folder.with_name(f".{folder.name}_{image_size}.cache"))
+    unreadable += failed
+    if unreadable:
+        print(f"{len(unreadable):,} file(s) or folder(s) in {runtime.shown(folder)} could not be read and are left out: "
+              f"{', '.join(unreadable[:3])}{', ...' if len(unreadable) > 3 else ''}")
+    if len(array) < MIN_FACES:
+        raise DataError(f"{runtime.shown(folder)} has {len(array)} picture(s) that can be read; at least {MIN_FACES} are needed. "
+                        f"{HOW_TO_GET_FACES}")
+    order = np.random.default_rng(seed).permutation(len(array))
+    num_train = len(array) * 4 // 5
+    return ImageSet("anime", array[order[:num_train]], array[order[num_train:]],
+                    f"from {len(array):,} files", True)
 
 
 def load_mnist(folder):

@@ -1,8 +1,16 @@
 """Discriminators: pictures in, one logit an image out; above 0 means "real"."""
+import difflib
+
 import mxnet as mx
 from mxnet.gluon import nn
 
-__all__ = ["DenseLogReg"]
+from .vae import num_halvings
+
+__all__ = ["DenseLogReg", "ConvDisc", "ResNetDisc", "RESNETS"]
+
+
+RESNETS = ("resnet18_v1", "resnet34_v1", "resnet50_v1", "resnet18_v1b", "resnet34_v1b", "resnet50_v1b", "resnet18_v2", "resnet34_v2", "resnet50_v2",
+           "cifar_resnet20_v1", "cifar_resnet56_v1", "cifar_resnet110_v1", "cifar_resnet20_v2")
 
 
 class DenseLogReg(mx.gluon.HybridBlock):
@@ -36,6 +44,88 @@ class DenseLogReg(mx.gluon.HybridBlock):
                 self.body.add(nn.Dense(num_hiddens, activation="relu", in_units=in_units))
                 in_units = num_hiddens
             self.body.add(nn.Dense(1, in_units=in_units))
+
+    def hybrid_forward(self, F, images):
+        """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
+        return self.body(images).reshape((-1,))
+
+
+class ConvDisc(mx.gluon.HybridBlock):
+    """Strided convolutions with LeakyReLU: the original project's convolutional discriminator, as in DCGAN.
+
+    Each convolution (4 x 4, stride 2) halves the picture and doubles the channels, from
+    `base_channels` on, with BatchNorm (but on the first) and LeakyReLU of slope 0.2; the 4 x 4
+    that are left go to one logit.
+
+    Parameters
+    ----------
+    base_channels : int
+        Channels after the first convolution; 16 in the original's experiment.
+    image_shape : tuple of int
+        (C, H, W) with H = W = 32, 64 or 128.
+
+    Raises
+    ------
+    ValueError
+        Pictures of another size.
+
+    References
+    ----------
+    Radford, Metz and Chintala, arXiv 1511.06434.
+    """
+
+    def __init__(self, base_channels=16, image_shape=(3, 64, 64), **kwargs):
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        self.config = {"net": "ConvDisc", "base_channels": base_channels, "image_shape": list(self.image_shape)}
+        widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
+        with self.name_scope():
+            self.body = nn.HybridSequential(prefix="")
+            for narrow, wide in zip([self.image_shape[0], *widths], widths):
+                first = wide == base_channels
+                self.body.add(nn.Conv2D(wide, 4, 2, 1, use_bias=first, in_channels=narrow))
+                if not first:
+                    self.body.add(nn.BatchNorm(in_channels=wide))
+                self.body.add(nn.LeakyReLU(0.2))
+            self.body.add(nn.Dense(1, in_units=16 * widths[-1]))
+
+    def hybrid_forward(self, F, images):
+        """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
+        return self.body(images).reshape((-1,))
+
+
+class ResNetDisc(mx.gluon.HybridBlock):
+    """A ResNet of gluoncv's with one output and new weights: the original project's "ResNet".
+
+    Parameters
+    ----------
+    name : str
+        One of `RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
+    image_shape : tuple of int
+        (C, H, W) of the pictures, at least 32 x 32.
+
+    Raises
+    ------
+    ValueError
+        A name that gluoncv does not have.
+
+    References
+    ----------
+    He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
+    """
+
+    def __init__(self, name="resnet18_v1", image_shape=(3, 64, 64), **kwargs):
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        self.config = {"net": "ResNetDisc", "name": name, "image_shape": list(self.image_shape)}
+        if name not in RESNETS:
+            close = difflib.get_close_matches(name, RESNETS, 3, cutoff=0.4)
+            raise ValueError(f"disc_net must be one of gluoncv's ResNets; found {name!r}. "
+                             f"Close to it: {', '.join(close) or ', '.join(RESNETS)}")
+        from gluoncv import model_zoo  # here, because it takes seconds to import
+        with self.name_scope():
+            self.body = model_zoo.get_model(name, classes=1, pretrained=False)
+        self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths, before they are asked for
 
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""

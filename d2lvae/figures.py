@@ -95,12 +95,12 @@ def show_history(history, title, recorded=()):
     matplotlib.figure.Figure
     """
     panels = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"]]
-    panels = [panel for panel in panels if not history or panel[0] in history[0]]
+    panels = [panel for panel in panels if not history or any(panel[0] in record for record in history)]
     figure, axes = d2l.plt.subplots(1, len(panels), figsize=(4 * len(panels), 3))
-    epochs = [record["epoch"] for record in history]
     for ax, panel in zip(axes, panels):
         for name in panel:
-            ax.plot(epochs, [record[name] for record in history], label=LABELS[name],
+            points = [(record["epoch"], record[name]) for record in history if name in record]
+            ax.plot(*zip(*points or [(np.nan, np.nan)]), label=LABELS[name],
                     color=COLOURS[name], linewidth=2, marker="o", markersize=3)
         if recorded and "loss" in panel:
             ax.plot(*zip(*recorded), "x", color="#E69F00", markersize=8, markeredgewidth=2,

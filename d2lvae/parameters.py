@@ -29,11 +29,13 @@ def _weight():
 
 
 def _one_of(*choices):
-    return _Rule(str, " or ".join(map(repr, choices)), choices[0], choices.__contains__)
+    expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+    return _Rule(str, expected, choices[0], choices.__contains__)
 
 
 RULES = {
-    "data": _one_of("auto", "mnist", "drawn"),
+    "data": _one_of("auto", "mnist", "anime", "drawn"),
+    "image_size": _Rule(int, "32, 64 or 128", "64", (32, 64, 128).__contains__),
     "num_train": _whole(0, "0"),
     "epochs": _whole(1, "10"),
     "batch_size": _whole(1, "64"),
@@ -41,8 +43,12 @@ RULES = {
     "num_latents": _whole(1, "5"),
     "num_layers": _whole(1, "3"),
     "num_hiddens": _whole(1, "400"),
+    "base_channels": _whole(1, "32"),
     "disc_num_layers": _whole(0, "1"),
     "disc_num_hiddens": _whole(1, "200"),
+    "disc_base_channels": _whole(1, "16"),
+    "disc_net": _Rule(str, "one of gluoncv's ResNets", "resnet18_v1"),
+    "num_solo_epochs": _whole(0, "5"),
     "pixel_loss": _one_of("bce", "l2"),
     "pixel_weight": _weight(),
     "kl_weight": _weight(),

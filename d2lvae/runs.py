@@ -4,7 +4,7 @@
         0.png ... 9.png          reconstructions of the ten validation pictures
         test_0.png ...           the originals (of a real data set: not for git)
         originals_and_reconstructions.png  (likewise)
-        reconstructions.png, loss.png
+        reconstructions.png, samples.png, loss.png
         history.csv, metrics.json, README.md
         vae.npz, disc.npz, checkpoint*.npz  (not for git)
 """
@@ -20,6 +20,7 @@ import mxnet as mx
 import numpy as np
 
 from . import __version__, checkpoints, figures, runtime, training
+from .datasets import FACES
 from .files import replacing
 from .parameters import checked
 
@@ -28,7 +29,13 @@ __all__ = ["Run", "RunError", "fit", "run_name"]
 NUM_PICTURES = 10
 # The original project's settings: folder names tell only what differs from them.
 USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
-USUAL_DISC_WEIGHT = 1.0
+USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
+USUAL_IMAGE_SIZE = 64  # of faces
+USUAL_RESNET = "resnet18_v1"
+# What the original's folder names tell of each net.
+NAMES = {"ConvDisc": "ConvDisc_LeakyReLU", "ResNetDisc": "ResNet"}
+NUMBERS = {"DenseVAE": ("num_latents", "num_layers", "num_hiddens"), "ConvVAE": ("num_latents", "base_channels"),
+           "DenseLogReg": ("num_layers", "num_hiddens"), "ConvDisc": ("base_channels",), "ResNetDisc": ()}
 
 
 class RunError(RuntimeError):
@@ -62,18 +69,30 @@ def run_name(settings):
     Whatever differs from the original's settings is appended by name, so that two configurations never
     share a folder.
     """
-    vae, disc = settings["vae"], settings.get("disc")
-    nets, numbers = [vae["net"]], [vae["num_latents"], vae["num_layers"], vae["num_hiddens"]]
-    usual = dict(USUAL)
-    if disc:
-        nets.append(disc["net"])
-        numbers += [disc["num_layers"], disc["num_hiddens"]]
-        usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
-    else:
+    nets = [settings[part] for part in ("vae", "disc") if part in settings]
+    faces = settings["data"] in FACES
+    numbers = [net[name] for net in nets for name in NUMBERS[net["net"]]]
+    if len(nets) == 1 and not faces:
         numbers.append(settings["pixel_loss"])
     numbers.append(settings["epochs"])
-    numbers += [f"{name}_{settings[name]}" for name, value in usual.items() if settings[name] != value]
-    return f"{'_'.join(nets)}_on_{settings['data']}/{'_'.join(map(str, numbers))}"
+    if len(nets) == 2 and faces:
+        numbers.append(f"{settings['disc_weight']:g}")
+    numbers += [f"{name}_{value}" for name, value in _unusual(settings, nets, faces)]
+    names = [NAMES.get(net["net"], net["net"]) for net in nets]
+    return f"{'_'.join(names)}_on_{settings['data']}/{'_'.join(map(str, numbers))}"
+
+
+def _unusual(settings, nets, faces):
+    """The settings that the original's folder name does not tell and that differ from the original's."""
+    usual, found = dict(USUAL, num_solo_epochs=0), {"num_solo_epochs": 0, **settings}
+    if faces:
+        usual.update(pixel_loss="bce", image_size=USUAL_IMAGE_SIZE)
+        found["image_size"] = nets[0]["image_shape"][1]
+    if len(nets) == 2 and not faces:
+        usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
+    if nets[-1]["net"] == "ResNetDisc":
+        usual["disc_net"], found["disc_net"] = USUAL_RESNET, nets[-1]["name"]
+    return [(name, found[name]) for name, value in usual.items() if found[name] != value]
 
 
 def _settings(vae, images, config, discriminator):
@@ -85,9 +104,12 @@ def _settings(vae, images, config, discriminator):
     settings = {name: checked(name, config[name]) for name in names}
     settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
     if discriminator is not None:
-        settings.update(disc=discriminator.config, disc_weight=config["disc_weight"])
-    elif config.get("disc_weight"):
-        raise RunError(f"disc_weight is {config['disc_weight']}, but this experiment has no "
+        settings.update(disc=discriminator.config, disc_weight=checked("disc_weight", config["disc_weight"]))
+        if "num_solo_epochs" in config:
+            settings["num_solo_epochs"] = checked("num_solo_epochs", config["num_solo_epochs"])
+    elif config.get("disc_weight") or config.get("num_solo_epochs"):
+        raise RunError(f"disc_weight is {config.get('disc_weight', 0)} and num_solo_epochs "
+                       f"{config.get('num_solo_epochs', 0)}, but this experiment has no "
                        "discriminator: give 0, or take a notebook that has one")
     return settings
 
@@ -202,6 +224,9 @@ def _record(learner, images, settings, history, finished, folder):
                  folder / "reconstructions.png")
     figures.save(figures.show_reconstructions(originals, reconstructions, title),
                  folder / "originals_and_reconstructions.png")
+    mx.random.seed(settings["seed"])
+    figures.save(figures.show_pictures(learner.vae.sample(2 * NUM_PICTURES, learner.ctx), f"{title}: samples from the prior"),
+                 folder / "samples.png")
     if history:
         figures.save(figures.show_history(history, title), folder / "loss.png")
         _write_text(folder / "history.csv", _csv(history))
@@ -232,7 +257,8 @@ def _metrics(learner, images, settings, history, finished):
 
 def _csv(history):
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    names = dict.fromkeys(name for record in history[::-1] for name in record)  # solo epochs have fewer
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
@@ -256,6 +282,8 @@ Trained on {images}.
 
 ![reconstructions](reconstructions.png)
 {originals}
+![samples from the prior](samples.png)
+
 ![losses](loss.png)
 
 All numbers: [history.csv](history.csv), [metrics.json](metrics.json). Left by `d2lvae.fit`.

@@ -9,25 +9,30 @@ import pathlib
 import platform
 import sys
 
-__all__ = ["set_threads", "threads", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
+__all__ = ["set_threads", "threads", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 
 
 def set_threads():
-    """Choose MXNet's threads: operators one at a time on each core, each on a single thread.
+    """Choose MXNet's threads: one operator at a time, each on all cores (on half of them where there are many).
 
-    The dense nets' operators are too small to be worth sharing out (two OpenMP threads make a step
-    slower, not faster), but a backward pass and an optimiser have many that do not wait for each
-    other.  A variable that the user has set stays as it is.  `benchmarks/train_step.py` measures it.
+    Two operators at a time on one core each are slower for every net of this project but the
+    smallest.  A variable that the user has set stays as it is.  `benchmarks/train_step.py` measures it.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("MXNET_CPU_WORKER_NTHREADS", str(min(4, os.cpu_count() or 1)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(cores, max(2, cores // 2), 8)))
+    os.environ.setdefault("MXNET_CPU_WORKER_NTHREADS", "1")
 
 
 def threads():
     """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
     return {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
+
+
+def watched():
+    """Whether a person looks on (JupyterLab, Notebook, VS Code, a terminal), so that a progress bar makes sense."""
+    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID")) or sys.stdout.isatty()
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """One training step, with or without a discriminator, and the loop around it."""
 import contextlib
-import os
 import signal
-import sys
 import threading
 
 import mxnet as mx
@@ -11,7 +9,7 @@ from d2l import mxnet as d2l
 from mxnet import autograd
 from tqdm.auto import tqdm
 
-from . import losses
+from . import losses, runtime
 from .checkpoints import net_arrays, set_net_arrays
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
@@ -135,12 +133,14 @@ class Learner:
                 parameter.zero_grad()
             self.optimizers["disc"] = self.disc_optimizer
 
-    def step(self, images):
+    def step(self, images, solo=False):
         """Learn from one minibatch.
 
         Parameters
         ----------
         images : numpy.ndarray, uint8, shape (N, C, H, W)
+        solo : bool
+            Leave the discriminator out, if there is one: it neither judges nor learns.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class Learner:
         images = _on_device(images, self.ctx)
         with autograd.record():
             loss, sums, *pictures = self.objective(images)
-        if self.discriminator is None:
+        if self.discriminator is None or solo:
             loss.backward()
         else:
             real, reconstructed = pictures
@@ -207,12 +207,12 @@ class Learner:
             mx.nd.waitall()
 
     def state(self):
-        """Weights and optimisers' moments by 'vae/...', 'vae_adam/...', and the steps taken."""
+        """Weights and optimisers' moments by 'vae/...', 'vae_adam/...', and the steps each net has taken."""
         arrays = {}
         for name, optimizer in self.optimizers.items():
             arrays.update({f"{name}/{key}": value for key, value in net_arrays(optimizer.net).items()})
             arrays.update({f"{name}_adam/{key}": value for key, value in optimizer.state().items()})
-        return arrays, self.vae_optimizer.steps
+        return arrays, {name: optimizer.steps for name, optimizer in self.optimizers.items()}
 
     def set_state(self, arrays, steps):
         """Go on from another learner's :meth:`state`."""
@@ -221,7 +221,7 @@ class Learner:
 
         for name, optimizer in self.optimizers.items():
             set_net_arrays(optimizer.net, part(f"{name}/"))
-            optimizer.set_state(part(f"{name}_adam/"), steps)
+            optimizer.set_state(part(f"{name}_adam/"), steps[name])
 
 
 def minibatches(images, batch_size, seed, epoch):
@@ -263,11 +263,6 @@ def _interruptible():
         signal.signal(signal.SIGINT, before)
 
 
-def watched():
-    """Whether a person looks on (JupyterLab, Notebook, VS Code, a terminal), so that a bar makes sense."""
-    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID")) or sys.stdout.isatty()
-
-
 def train(learner, images, config, history, on_epoch):
     """Train from the epoch after those in `history` up to `config['epochs']`.
 
@@ -281,7 +276,7 @@ def train(learner, images, config, history, on_epoch):
     images : numpy.ndarray, uint8, shape (N, C, H, W)
         The training pictures.
     config : dict
-        `epochs`, `batch_size`, `seed` and the losses' weights.
+        `epochs`, `batch_size`, `seed`, the losses' weights, and perhaps `num_solo_epochs`.
     history : list of dict
         A record an epoch; extended in place.
     on_epoch : callable
@@ -298,15 +293,15 @@ def train(learner, images, config, history, on_epoch):
         A loss that is not a finite number; the epoch is not recorded.
     """
     epochs, timer = config["epochs"], d2l.Timer()
-    quiet = not watched()
+    quiet = not runtime.watched()
     bar = tqdm(total=epochs * len(images), initial=len(history) * len(images), unit=" images",
                unit_scale=True, disable=quiet)
     with _interruptible() as wish, contextlib.closing(bar):
         for epoch in range(len(history), epochs):
             timer.start()
-            sums = []
+            sums, solo = [], epoch < config.get("num_solo_epochs", 0)
             for batch in minibatches(images, config["batch_size"], config["seed"], epoch):
-                sums.append(learner.step(batch))
+                sums.append(learner.step(batch, solo))
                 if len(sums) > 16:
                     sums[-16].wait_to_read()  # lets the queue grow no further
                     if len(sums) % 64 == 0 and not quiet:
@@ -329,6 +324,7 @@ def train(learner, images, config, history, on_epoch):
             bar.set_postfix(epoch=epoch, loss=f"{means['loss']:.2f}", refresh=False)
             if quiet:
                 print(epoch_line(history, epochs), flush=True)
+    mx.nd.waitall()  # the VAE's own BatchNorm statistics, too: see Learner._settle
     if history and not quiet:
         print(epoch_line(history, epochs))
     return True

@@ -6,7 +6,7 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 import mxnet as mx
 from mxnet.gluon import nn
 
-__all__ = ["VAE", "DenseVAE"]
+__all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
 
 def _hidden_layers(num_layers, num_hiddens, in_units):
@@ -125,3 +125,66 @@ class DenseVAE(VAE):
             self.encoder.add(nn.Dense(2 * num_latents, in_units=out))
             self.decoder, out = _hidden_layers(num_layers, num_hiddens, num_latents)
             self.decoder.add(nn.Dense(num_pixels, in_units=out))
+
+
+def num_halvings(image_shape):
+    """How often strided convolutions halve a picture of (C, H, W) until 4 x 4 are left.
+
+    Raises
+    ------
+    ValueError
+        Not a square with a side of 32, 64 or 128.
+    """
+    channels, height, width = image_shape
+    if height != width or height not in (32, 64, 128):
+        raise ValueError(f"convolutional nets take pictures of 32 x 32, 64 x 64 or 128 x 128 (image_size); "
+                         f"found {height} x {width}")
+    return height.bit_length() - 3
+
+
+class ConvVAE(VAE):
+    """Convolutions all the way: strided ones in the encoder, transposed ones, as in DCGAN, in the decoder.
+
+    Each of the encoder's convolutions (4 x 4, stride 2) halves the picture and doubles the channels,
+    from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer gives
+    2L numbers with neither on them.  The decoder goes the same way back.  At the size of 64 x 64,
+    512 latents and 32 base channels that makes 7.6 million weights.
+
+    Parameters
+    ----------
+    num_latents : int
+        L; 512 or, against a discriminator, 256 in the original's experiments.
+    base_channels : int
+        Channels of the largest hidden layers; 32 or 16.
+    image_shape : tuple of int
+        (C, H, W) with H = W = 32, 64 or 128.
+
+    Raises
+    ------
+    ValueError
+        Pictures of another size.
+
+    References
+    ----------
+    Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional
+    Generative Adversarial Networks", arXiv 1511.06434.
+    """
+
+    def __init__(self, num_latents=512, base_channels=32, image_shape=(3, 64, 64), **kwargs):
+        super().__init__(num_latents, image_shape, **kwargs)
+        self.config = {"net": "ConvVAE", "num_latents": num_latents, "base_channels": base_channels,
+                       "image_shape": list(self.image_shape)}
+        widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
+        channels = [self.image_shape[0], *widths]
+        with self.name_scope():
+            self.encoder = nn.HybridSequential(prefix="")
+            for narrow, wide in zip(channels, widths):
+                self.encoder.add(nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow),
+                                 nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
+            self.encoder.add(nn.Dense(2 * num_latents, in_units=16 * widths[-1]))
+            self.decoder = nn.HybridSequential(prefix="")
+            self.decoder.add(nn.HybridLambda(lambda F, z: z.reshape((0, 0, 1, 1))),
+                             nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents))
+            for wide, narrow in zip(widths[::-1], channels[-2::-1]):
+                self.decoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"),
+                                 nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=narrow == channels[0], in_channels=wide))

@@ -1,0 +1,188 @@
+"""Any folder of pictures as one uint8 array, decoded once and kept in a memory-mapped cache.
+
+    files of any size and mode -> centred square -> image_size x image_size -> (N, 3, H, W)
+"""
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import stat
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps
+from tqdm.auto import tqdm
+
+from . import runtime
+from .files import replacing
+
+__all__ = ["find_pictures", "decode", "load_pictures", "read_cache", "write_cache"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MAX_PIXELS = 64_000_000  # a larger picture is a decompression bomb or a mistake
+WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits a pixel, which `convert` would cut off at 255
+
+
+def find_pictures(folder):
+    """The picture files below a folder, by name, in the order of their names.
+
+    Links are followed, but no directory is entered twice, so that a loop of links ends.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    files : list of (str, int, int)
+        Name below the folder with forward slashes, size in bytes, time of change in ns.
+    unreadable : list of str
+        Names of directories and files that could not be looked at.
+    """
+    folder, files, unreadable, seen = pathlib.Path(folder), [], [], set()
+
+    def name(path):
+        return pathlib.Path(path).relative_to(folder).as_posix()
+
+    for place, folders, names in os.walk(folder, followlinks=True,
+                                         onerror=lambda error: unreadable.append(name(error.filename) + "/")):
+        about = os.stat(place)
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for file in names:
+            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
+                path = os.path.join(place, file)
+                try:
+                    about = os.stat(path)
+                except OSError:
+                    unreadable.append(name(path))
+                    continue
+                if stat.S_ISREG(about.st_mode):
+                    files.append((name(path), about.st_size, about.st_mtime_ns))
+                else:
+                    unreadable.append(name(path))
+    return sorted(files), sorted(unreadable)
+
+
+def decode(path, image_size):
+    """One picture file as (3, image_size, image_size) uint8: transposed from rows of pixels, not reshaped.
+
+    Turned upright as its camera says, what is transparent on white, grey as three equal channels,
+    16 bits scaled to 8; the centred square of it, resized with Lanczos' filter.
+
+    Raises
+    ------
+    Exception
+        Of many kinds, as Pillow raises them for files that it cannot read; ValueError for a picture
+        of more than `MAX_PIXELS`.
+    """
+    with Image.open(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        image.draft("RGB", (2 * image_size, 2 * image_size))  # a large JPEG decodes smaller, and faster
+        image.load()
+        if image.mode in WIDE_MODES:
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        if image.getexif():
+            image = ImageOps.exif_transpose(image)
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
+        if image.size != (image_size, image_size):
+            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
+        return np.asarray(image).transpose(2, 0, 1)
+
+
+def load_pictures(folder, files, image_size, cache):
+    """Decode files, or take them from the cache if it was made of just these.
+
+    Parameters
+    ----------
+    folder : path
+        Where the files' names begin.
+    files : list of (str, int, int)
+        From :func:`find_pictures`.
+    image_size : int
+        Height and width that the pictures are brought to.
+    cache : path
+        Where to keep the decoded array; replaced when the files or the size have changed.
+
+    Returns
+    -------
+    pictures : numpy.ndarray, uint8, shape (N, 3, image_size, image_size)
+        In the order of the files' names; memory-mapped, read-only.
+    failed : list of str
+        Names of the files that could not be decoded.
+    """
+    key = {"files": hashlib.sha256(json.dumps(files).encode()).hexdigest(), "image_size": image_size,
+           "pillow": PIL.__version__}
+    found = read_cache(cache, key)
+    if found is None:
+        found = write_cache(cache, *_decode_all(pathlib.Path(folder), [name for name, _, _ in files], image_size), key)
+    return found
+
+
+def _decode_all(folder, names, image_size):
+    """Decode on all cores (Pillow does most of its work without Python's lock), with a bar."""
+    pictures, failed = np.empty((len(names), 3, image_size, image_size), np.uint8), []
+
+    def work(i):
+        try:
+            pictures[i] = decode(folder / names[i], image_size)
+        except (Exception, Image.DecompressionBombWarning):  # whatever a broken file makes Pillow raise
+            failed.append(i)
+
+    bar = len(names) > 500 and runtime.watched()
+    if len(names) > 500 and not bar:
+        print(f"decoding {len(names):,} pictures ...", flush=True)
+    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for _ in tqdm(pool.map(work, range(len(names)), chunksize=64), total=len(names), unit=" pictures",
+                      desc="decoding", disable=not bar):
+            pass
+    failed.sort()
+    return np.delete(pictures, failed, axis=0), [names[i] for i in failed]
+
+
+# A cache is one file: an .npy array, then a JSON record, then the record's length in eight bytes.
+
+def write_cache(path, pictures, notes, key):
+    """Keep an array on disk with what it was made from; returns what :func:`read_cache` would.
+
+    A place that cannot be written only costs the time of making the array anew the next time, and is said.
+    """
+    record = json.dumps({"key": key, "notes": notes, "crc32": zlib.crc32(pictures)}).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.lib.format.write_array(file, pictures, allow_pickle=False)
+            file.write(record + struct.pack("<Q", len(record)))
+    except OSError as error:
+        print(f"not kept for the next time: {error}")
+        return pictures, notes
+    return read_cache(path, key) or (pictures, notes)
+
+
+def read_cache(path, key):
+    """The memory-mapped array and the notes kept at `path` if they were made from `key` and are undamaged, else None."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-8, os.SEEK_END)
+            (length,) = struct.unpack("<Q", file.read())
+            file.seek(-8 - length, os.SEEK_END)
+            record = json.loads(file.read(length))
+        pictures = np.load(path, mmap_mode="r", allow_pickle=False)
+        if record["key"] == key and record["crc32"] == zlib.crc32(pictures):
+            return pictures, record["notes"]
+    except (OSError, ValueError, KeyError, TypeError, struct.error, OverflowError):
+        pass  # there is none, or not one of ours
+    return None
