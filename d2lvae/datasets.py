@@ -15,12 +15,13 @@ import urllib.request
 import zlib
 
 import numpy as np
+import PIL
 
-from . import drawing, pictures, runtime
+from . import drawing, drawing_faces, pictures, runtime
 from .files import replacing
 from .parameters import ParameterError, checked
 
-__all__ = ["DataError", "ImageSet", "FACES", "load_digits", "load_faces", "real_faces", "load_mnist", "download_mnist", "drawn_digits"]
+__all__ = ["DataError", "ImageSet", "FACES", "load_digits", "load_faces", "real_faces", "drawn_faces", "load_mnist", "download_mnist", "drawn_digits"]
 
 MNIST_FILES = {  # name without .gz: SHA-256 of the published .gz
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -36,7 +37,8 @@ MNIST_MIRRORS = (
 )
 FACES = ("anime", "drawn_faces")  # names of the sets of faces
 MIN_FACES = 20
-NUM_DRAWN_FACES = 5_120
+NUM_DRAWN_FACES = 4_096  # for training; and for validation:
+NUM_DRAWN_VALIDATION = 1_024
 HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size (data/README.md says where to get some), "
                     "or set D2LVAE_DATA to the folder above `anime`, or take drawn faces with -p data drawn")
 OFFLINE_SECONDS = 8  # what finding out that no mirror answers may take
@@ -62,15 +64,17 @@ class ImageSet:
     Attributes
     ----------
     name : str
-        As in the results folders' names: 'MNIST' or 'drawn_digits'.
+        As in the results folders' names: 'MNIST', 'anime', 'drawn_digits' or 'drawn_faces'.
     train, validation : numpy.ndarray, uint8, shape (N, C, H, W)
         The pictures, 0 to 255.
     origin : str
         One sentence: which files, or drawn by which rule.
     is_real : bool
         False for pictures drawn by rule.
-    train_labels, validation_labels : numpy.ndarray, uint8, shape (N,), optional
-        What the pictures show.
+    train_labels, validation_labels : numpy.ndarray, shape (N,) or (N, K), optional
+        What the pictures show: digits (uint8), or the K factors (float32) that faces were drawn from.
+    label_names : tuple of str
+        The K factors' names.
     """
     name: str
     train: np.ndarray
@@ -79,6 +83,7 @@ class ImageSet:
     is_real: bool
     train_labels: np.ndarray = None
     validation_labels: np.ndarray = None
+    label_names: tuple = ()
 
     def __post_init__(self):
         for part in ("train", "validation"):
@@ -143,6 +148,8 @@ def load_digits(data="auto", num_train=0, seed=0):
         Files that are damaged; with 'mnist' also files that are neither there nor to be downloaded.
     """
     data, num_train = checked("data", data), checked("num_train", num_train)
+    if data == "anime":
+        raise ParameterError("data must be 'auto', 'mnist' or 'drawn' for digits; found 'anime'. For example: -p data drawn")
     images = None
     if data != "drawn":
         try:
@@ -230,7 +237,7 @@ def real_faces(folder, seed=0, image_size=64):
     if not files and not unreadable:
         raise NoPictures(f"no pictures ({', '.join(pictures.SUFFIXES)}) in {runtime.shown(folder)}. {HOW_TO_GET_FACES}")
     array, failed = pictures.load_pictures(folder, files, image_size, folder.with_name(f".{folder.name}_{image_size}.cache"))
-    unreadable += failed
+    unreadable = sorted(unreadable + failed)
     if unreadable:
         print(f"{len(unreadable):,} file(s) or folder(s) in {runtime.shown(folder)} could not be read and are left out: "
               f"{', '.join(unreadable[:3])}{', ...' if len(unreadable) > 3 else ''}")
@@ -241,6 +248,26 @@ def real_faces(folder, seed=0, image_size=64):
     num_train = len(array) * 4 // 5
     return ImageSet("anime", array[order[:num_train]], array[order[num_train:]],
                     f"from {len(array):,} files", True)
+
+
+def drawn_faces(num_train=NUM_DRAWN_FACES, seed=0, image_size=64):
+    """Faces drawn by rule (see :mod:`d2lvae.drawing_faces`): 1,024 for validation, `num_train` for training.
+
+    Their labels are the factors that they were drawn from, their label names those of `drawing_faces.FACTORS`.
+    The pictures are kept in the data folder, so that they are drawn once.
+    """
+    total = NUM_DRAWN_VALIDATION + max(num_train, NUM_DRAWN_FACES)
+    key = {"drawn_by": hashlib.sha256(pathlib.Path(drawing_faces.__file__).read_bytes()).hexdigest(),
+           "num_images": total, "seed": seed, "image_size": image_size, "pillow": PIL.__version__}
+    cache = runtime.data_root() / f".drawn_faces_{image_size}_{total}_seed_{seed}.cache"
+    found = pictures.read_cache(cache, key)
+    if found is None:
+        print(f"drawing {total:,} faces ...", flush=True)
+        found = pictures.write_cache(cache, drawing_faces.draw_faces(total, seed, image_size)[0], [], key)
+    array, factors = found[0], drawing_faces.face_factors(total, seed)
+    return ImageSet("drawn_faces", array[NUM_DRAWN_VALIDATION:], array[:NUM_DRAWN_VALIDATION],
+                    f"drawn by rule from seed {seed}", False, factors[NUM_DRAWN_VALIDATION:],
+                    factors[:NUM_DRAWN_VALIDATION], tuple(drawing_faces.FACTORS)).first(num_train)
 
 
 def load_mnist(folder):

@@ -1,16 +1,11 @@
 """Discriminators: pictures in, one logit an image out; above 0 means "real"."""
-import difflib
-
 import mxnet as mx
 from mxnet.gluon import nn
 
+from .parameters import checked
 from .vae import num_halvings
 
-__all__ = ["DenseLogReg", "ConvDisc", "ResNetDisc", "RESNETS"]
-
-
-RESNETS = ("resnet18_v1", "resnet34_v1", "resnet50_v1", "resnet18_v1b", "resnet34_v1b", "resnet50_v1b", "resnet18_v2", "resnet34_v2", "resnet50_v2",
-           "cifar_resnet20_v1", "cifar_resnet56_v1", "cifar_resnet110_v1", "cifar_resnet20_v2")
+__all__ = ["DenseLogReg", "ConvDisc", "ResNetDisc"]
 
 
 class DenseLogReg(mx.gluon.HybridBlock):
@@ -100,13 +95,13 @@ class ResNetDisc(mx.gluon.HybridBlock):
     Parameters
     ----------
     name : str
-        One of `RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
+        One of `d2lvae.parameters.RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
     image_shape : tuple of int
         (C, H, W) of the pictures, at least 32 x 32.
 
     Raises
     ------
-    ValueError
+    ParameterError
         A name that gluoncv does not have.
 
     References
@@ -118,10 +113,7 @@ class ResNetDisc(mx.gluon.HybridBlock):
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
         self.config = {"net": "ResNetDisc", "name": name, "image_shape": list(self.image_shape)}
-        if name not in RESNETS:
-            close = difflib.get_close_matches(name, RESNETS, 3, cutoff=0.4)
-            raise ValueError(f"disc_net must be one of gluoncv's ResNets; found {name!r}. "
-                             f"Close to it: {', '.join(close) or ', '.join(RESNETS)}")
+        checked("disc_net", name)
         from gluoncv import model_zoo  # here, because it takes seconds to import
         with self.name_scope():
             self.body = model_zoo.get_model(name, classes=1, pretrained=False)

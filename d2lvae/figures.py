@@ -64,7 +64,7 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1.0):
     for ax in axes:
         ax.axis("off")
         for image in ax.images:
-            image.set_interpolation("nearest")
+            image.set_interpolation("antialiased")  # small factors smooth, large ones sharp
     figure = axes[0].figure
     figure.suptitle(title, fontsize=11)
     figure.tight_layout(pad=0.3, h_pad=0.6)

@@ -18,6 +18,7 @@ class _Rule:
     expected: str  # in words, for the message
     example: str
     accepts: typing.Callable = lambda value: True
+    choices: tuple = ()
 
 
 def _whole(least, example):
@@ -30,7 +31,11 @@ def _weight():
 
 def _one_of(*choices):
     expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
-    return _Rule(str, expected, choices[0], choices.__contains__)
+    return _Rule(str, expected, choices[0], choices.__contains__, choices)
+
+
+RESNETS = tuple(f"resnet{depth}_{version}" for version in ("v1", "v1b", "v2") for depth in (18, 34, 50, 101, 152)) + tuple(
+    f"cifar_resnet{depth}_{version}" for version in ("v1", "v2") for depth in (20, 56, 110))
 
 
 RULES = {
@@ -47,7 +52,8 @@ RULES = {
     "disc_num_layers": _whole(0, "1"),
     "disc_num_hiddens": _whole(1, "200"),
     "disc_base_channels": _whole(1, "16"),
-    "disc_net": _Rule(str, "one of gluoncv's ResNets", "resnet18_v1"),
+    "disc_net": _Rule(str, "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1", "resnet18_v1",
+                      RESNETS.__contains__, RESNETS),
     "num_solo_epochs": _whole(0, "5"),
     "pixel_loss": _one_of("bce", "l2"),
     "pixel_weight": _weight(),
@@ -127,6 +133,15 @@ def checked(name, value):
     right_type = type(value) is rule.kind and (rule.kind is not float or math.isfinite(value))
     if not right_type or not rule.accepts(value):
         kind = {str: "text", bool: "a bool", int: "a whole number", float: "a number"}.get(type(value), type(value).__name__)
-        raise ParameterError(f"{name} must be {rule.expected}; found {value!r} ({kind}). "
-                             f"For example: -p {name} {rule.example}")
+        close = _close(value, rule.choices) if type(value) is str else []
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+        raise ParameterError(f"{name} must be {rule.expected}; found {value!r} ({kind}){hint} "
+                             f"For example: -p {name} {close[0] if close else rule.example}")
     return value
+
+
+def _close(value, choices):
+    """Up to three choices that look most like a text, whatever its capitals and punctuation."""
+    plain = {choice.replace("_", ""): choice for choice in choices}
+    wanted = "".join(letter for letter in value.lower() if letter.isalnum())
+    return [plain[name] for name in difflib.get_close_matches(wanted, sorted(plain), 3, cutoff=0.5)]

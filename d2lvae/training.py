@@ -99,7 +99,7 @@ class Optimizer:
 
 def _on_device(images, ctx):
     """A numpy minibatch as an NDArray, without the wait for the engine that `mx.nd.array` has."""
-    return mx.nd.from_numpy(np.array(images), zero_copy=True).as_in_context(ctx)
+    return mx.nd.from_numpy(np.array(images, order="C"), zero_copy=True).as_in_context(ctx)
 
 
 class Learner:

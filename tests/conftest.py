@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 
 import d2lvae
-from d2lvae import datasets
+from d2lvae import datasets, drawing_faces
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """200 drawn digits for training and 1,000 for validation."""
     return datasets.drawn_digits(200)
+
+
+@pytest.fixture(scope="session")
+def tiny_faces():
+    """Drawn faces of 32 x 32: 64 for training, 20 for validation."""
+    faces, factors = drawing_faces.draw_faces(84, image_size=32)
+    return datasets.ImageSet("drawn_faces", faces[20:], faces[:20], "drawn by rule from seed 0", False, factors[20:],
+                             factors[:20], tuple(drawing_faces.FACTORS))
 
 
 @pytest.fixture

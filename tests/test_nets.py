@@ -100,15 +100,107 @@ def test_samples_come_from_the_prior_and_follow_the_seed():
     np.testing.assert_array_equal(first, vae.decode(z).sigmoid().asnumpy())
 
 
-@pytest.mark.parametrize("net", [d2lvae.DenseVAE, d2lvae.DenseLogReg])
+def conv_vae(shape=(3, 32, 32)):
+    return d2lvae.ConvVAE(6, 4, shape)
+
+
+@pytest.mark.parametrize("size, halvings", [(32, 3), (64, 4), (128, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_down_to_4_by_4_and_back(size, halvings, channels):
+    vae, disc = made(conv_vae((channels, size, size))), made(d2lvae.ConvDisc(4, (channels, size, size)))
+    images = mx.nd.random.uniform(shape=(2, channels, size, size))
+    shapes, hidden = [], images
+    for layer in vae.encoder:
+        hidden = layer(hidden)
+        shapes.append(hidden.shape)
+    sides = [size // 2 ** i for i in range(1, halvings + 1)]
+    assert shapes[::3][:halvings] == [(2, 4 * 2 ** i, side, side) for i, side in enumerate(sides)] and sides[-1] == 4
+    assert shapes[-1] == (2, 12) and disc(images).shape == (2,)
+    logits, mean, log_var = vae(images)
+    assert logits.shape == images.shape and mean.shape == log_var.shape == (2, 6)
+    assert vae.reconstruct(images).shape == images.shape and vae.sample(3).shape == (3, channels, size, size)
+
+
+def test_conv_vae_has_the_seeds_sizes():
+    vae = d2lvae.ConvVAE()
+    number = sum(np.prod(p.shape) for p in vae.collect_params().values() if p.grad_req != "null")
+    kernels = 16 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256)
+    norms = 2 * (32 + 64 + 128 + 256)
+    assert number == 2 * (kernels + norms) + (4096 * 1024 + 1024) + 512 * 256 * 16 + 3
+    assert number == pytest.approx(7.7e6, rel=.05)
+
+
+@pytest.mark.parametrize("net", [d2lvae.ConvVAE, d2lvae.ConvDisc])
+@pytest.mark.parametrize("shape", [(3, 50, 50), (3, 64, 32), (3, 256, 256), (3, 16, 16), (1, 28, 28)])
+def test_convolutional_nets_refuse_other_sizes(net, shape):
+    with pytest.raises(ValueError, match=f"32 x 32, 64 x 64 or 128 x 128 .image_size.; found {shape[1]} x {shape[2]}"):
+        net(image_shape=shape)
+
+
+def test_a_conv_vaes_latents_have_neither_relu_nor_batchnorm_on_them():
+    mx.random.seed(2)
+    images = mx.nd.random.uniform(shape=(64, 3, 32, 32))
+    vae = made(conv_vae())
+    mean, log_var = vae.encode(images)
+    for latents in (mean, log_var):
+        assert latents.min().asscalar() < 0 < latents.max().asscalar()
+    with autograd.record():
+        mean, _ = vae.encode(images)
+    assert np.abs(mean.mean(axis=0).asnumpy()).max() > 1e-2, "centred over the batch, as BatchNorm would"
+
+
+def test_an_object_moved_by_the_stride_moves_in_the_first_layers_output():
+    """Which it would not in a picture whose rows were reshaped instead of transposed."""
+    vae = made(conv_vae())
+    images = np.zeros((2, 3, 32, 32), np.float32)
+    images[0, :, 8:12, 8:12], images[1, :, 10:14, 12:16] = 1, 1
+    first, moved = vae.encoder[0](mx.nd.array(images)).asnumpy()
+    assert np.abs(first).max() > 0
+    np.testing.assert_allclose(moved[:, 1:, 2:], first[:, :-1, :-2], atol=1e-6)
+
+
+def test_conv_disc_leaks_with_a_slope_of_a_fifth():
+    disc = d2lvae.ConvDisc(4)
+    leaks = [layer for layer in disc.body if isinstance(layer, mx.gluon.nn.LeakyReLU)]
+    assert len(leaks) == 4
+    assert (leaks[0](mx.nd.array([-1, 1])).asnumpy() == np.array([-.2, 1], np.float32)).all()
+    assert [type(layer).__name__ for layer in disc.body][:3] == ["Conv2D", "LeakyReLU", "Conv2D"], "no BatchNorm on the first"
+
+
+@pytest.mark.parametrize("name", ["resnet18_v1", "cifar_resnet20_v1"])
+def test_resnets_have_one_output_and_no_weights_from_the_net(name):
+    disc = d2lvae.ResNetDisc(name)
+    images = mx.nd.random.uniform(shape=(3, 3, 64, 64))
+    first, other = (made(disc, seed)(images).asnumpy() for seed in (0, 1))
+    assert first.shape == (3,) and (first != other).all()
+    millions = sum(np.prod(p.shape) for p in disc.collect_params().values() if p.grad_req != "null") / 1e6
+    assert millions == pytest.approx({"resnet18_v1": 11.17, "cifar_resnet20_v1": .27}[name], rel=.02)
+
+
+def test_an_unknown_resnet_is_answered_with_close_ones():
+    with pytest.raises(ValueError) as caught:
+        d2lvae.ResNetDisc("resnet_18")
+    assert "found 'resnet_18'" in str(caught.value) and "'resnet18_v1'" in str(caught.value)
+
+
+def test_every_resnet_that_is_offered_exists():
+    from gluoncv import model_zoo
+    from d2lvae.parameters import RESNETS
+    assert set(RESNETS) <= set(model_zoo.get_model_list())
+
+
+@pytest.mark.parametrize("net", [d2lvae.DenseVAE, d2lvae.DenseLogReg, lambda: d2lvae.ConvVAE(6, 4, (1, 32, 32)),
+                                 lambda: d2lvae.ConvDisc(4, (1, 32, 32))])
 def test_every_parameter_gets_a_gradient(net, images):
     net = made(net())
+    images = mx.nd.random.uniform(shape=(6, *net.image_shape))
     with autograd.record():
         out = net(images)
         total = sum(o.sum() for o in out) if isinstance(out, (list, tuple)) else out.sum()
     total.backward()
     for name, parameter in net.collect_params().items():
-        assert np.abs(parameter.grad().asnumpy()).max() > 0, name
+        if parameter.grad_req != "null":  # BatchNorm's running statistics have none
+            assert np.abs(parameter.grad().asnumpy()).max() > 0, name
 
 
 def test_initialization_depends_on_the_seed_alone():
@@ -118,13 +210,14 @@ def test_initialization_depends_on_the_seed_alone():
     assert any((first[name] != other[name]).any() for name in first)
 
 
-@pytest.mark.parametrize("net", [d2lvae.DenseVAE(3, 2, 16, (3, 6, 4)), d2lvae.DenseLogReg(2, 8, (3, 6, 4))])
+@pytest.mark.parametrize("net", [lambda: d2lvae.DenseVAE(3, 2, 16, (3, 6, 4)), lambda: d2lvae.DenseLogReg(2, 8, (3, 6, 4)), conv_vae,
+                                 lambda: d2lvae.ConvDisc(4, (3, 32, 32)), lambda: d2lvae.ResNetDisc("cifar_resnet20_v1", (3, 32, 32))])
 def test_saved_and_loaded_without_knowing_the_class(net, tmp_path):
-    made(net)
+    net = made(net())
     d2lvae.save_net(tmp_path / "net.npz", net)
     loaded = d2lvae.load_net(tmp_path / "net.npz")
     assert type(loaded) is type(net) and loaded.config == net.config
-    images = mx.nd.random.uniform(shape=(2, 3, 6, 4))
+    images = mx.nd.random.uniform(shape=(2, *net.image_shape))
     before = net.reconstruct(images) if hasattr(net, "reconstruct") else net(images)
     after = loaded.reconstruct(images) if hasattr(net, "reconstruct") else loaded(images)
     np.testing.assert_array_equal(before.asnumpy(), after.asnumpy())

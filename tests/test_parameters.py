@@ -36,7 +36,7 @@ def test_defaults_pass_and_whole_numbers_serve_as_floats():
     ("lr", float("nan"), "lr must be"),
     ("lr", float("inf"), "lr must be"),
     ("disc_weight", -1.0, "disc_weight must be a number of at least 0; found -1.0"),
-    ("data", "MNIST", "data must be 'auto' or 'mnist' or 'drawn'; found 'MNIST'"),
+    ("data", "MNIST", "data must be 'auto', 'mnist', 'anime' or 'drawn'; found 'MNIST'"),
     ("pixel_loss", "mse", "pixel_loss must be 'bce' or 'l2'"),
     ("batch_size", 0, "batch_size must be a whole number of at least 1"),
     ("seed", -1, "seed must be a whole number of at least 0"),

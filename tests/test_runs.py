@@ -22,8 +22,20 @@ SEED = dict(epochs=50, batch_size=64, lr=1e-3, pixel_loss="bce", pixel_weight=1.
             num_train=0, data="MNIST", vae=d2lvae.DenseVAE().config)
 WITH_DISC = dict(SEED, disc=d2lvae.DenseLogReg().config, disc_weight=1.0)
 
+FACES = dict(SEED, data="anime", epochs=200, vae=d2lvae.DenseVAE(512, 5, 1024, (3, 64, 64)).config)
+JUDGED = dict(FACES, vae=d2lvae.ConvVAE(256, 16).config, disc=d2lvae.ConvDisc(16).config, disc_weight=10.0, num_solo_epochs=0)
+RESNET = dict(JUDGED, disc=dict(net="ResNetDisc", name="resnet18_v1", image_shape=[3, 64, 64]))
+
 
 @pytest.mark.parametrize("settings, name", [
+    (FACES, "DenseVAE_on_anime/512_5_1024_200"),
+    (dict(FACES, disc=d2lvae.DenseLogReg(1, 1024, (3, 64, 64)).config, disc_weight=10.0),
+     "DenseVAE_DenseLogReg_on_anime/512_5_1024_1_1024_200_10"),
+    (dict(FACES, vae=d2lvae.ConvVAE(512, 32).config), "ConvVAE_on_anime/512_32_200"),
+    (JUDGED, "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_200_10"),
+    (RESNET, "ConvVAE_ResNet_on_anime/256_16_200_10"),
+    (dict(RESNET, data="drawn_faces", disc_weight=2.5, num_solo_epochs=5),
+     "ConvVAE_ResNet_on_drawn_faces/256_16_200_2.5_num_solo_epochs_5"),
     (SEED, "DenseVAE_on_MNIST/5_3_400_bce_50"),
     (dict(SEED, pixel_loss="l2"), "DenseVAE_on_MNIST/5_3_400_l2_50"),
     (WITH_DISC, "DenseVAE_DenseLogReg_on_MNIST/5_3_400_1_200_50"),
@@ -44,6 +56,13 @@ def test_no_two_configurations_share_a_folder():
     names = [run_name(dict(SEED, **change)) for change in changes] + [
         run_name(dict(WITH_DISC, **change)) for change in changes] + [
         run_name(dict(WITH_DISC, disc_weight=3.0)), run_name(dict(WITH_DISC, disc=d2lvae.DenseLogReg(2).config))]
+    small = d2lvae.ConvVAE(256, 16, (3, 32, 32)).config
+    names += [run_name(dict(FACES, **change)) for change in changes if "data" not in change]
+    names += [run_name(dict(JUDGED, **change)) for change in changes if not {"data", "vae"} & set(change)]
+    names += [run_name(settings) for settings in (
+        RESNET, dict(RESNET, disc=dict(RESNET["disc"], name="resnet18_v2")), dict(JUDGED, num_solo_epochs=3),
+        dict(JUDGED, disc_weight=1.0), dict(JUDGED, vae=small), dict(JUDGED, disc=d2lvae.ConvDisc(8).config),
+        dict(JUDGED, vae=d2lvae.ConvVAE(256, 8).config), dict(FACES, vae=small), dict(FACES, vae=d2lvae.ConvVAE(256, 16).config))]
     assert len(set(names)) == len(names)
 
 
@@ -52,7 +71,7 @@ def test_a_run_leaves_everything(config, tiny, small_vae, small_disc, capsys):
     run = fit(vae, tiny, {**config, "disc_weight": 2.0}, small_disc())
     names = {path.name for path in run.folder.iterdir()}
     assert names == {*(f"{i}.png" for i in range(10)), *(f"test_{i}.png" for i in range(10)), "loss.png",
-                     "reconstructions.png", "originals_and_reconstructions.png", "history.csv", "metrics.json",
+                     "reconstructions.png", "samples.png", "originals_and_reconstructions.png", "history.csv", "metrics.json",
                      "README.md", "vae.npz", "disc.npz", "checkpoint.npz", "checkpoint_previous.npz"}
     assert run.folder == (pathlib.Path(config["results_dir"]) / "images" / "DenseVAE_DenseLogReg_on_drawn_digits" /
                           "3_1_16_1_8_2_num_train_200_disc_weight_2.0")
@@ -73,6 +92,90 @@ def test_a_run_leaves_everything(config, tiny, small_vae, small_disc, capsys):
     loaded = d2lvae.load_net(run.folder / "vae.npz")
     assert all((array == net_arrays(vae)[name]).all() for name, array in net_arrays(loaded).items())
     assert "2 of 2 epochs" in (run.folder / "README.md").read_text()
+
+
+def conv_vae():
+    return d2lvae.ConvVAE(8, 4, (3, 32, 32))
+
+
+def conv_disc():
+    return d2lvae.ConvDisc(4, (3, 32, 32))
+
+
+def test_a_run_on_faces_with_solo_epochs(config, tiny_faces, capsys):
+    run = fit(conv_vae(), tiny_faces, {**config, "num_train": 0, "epochs": 3, "disc_weight": 10.0, "num_solo_epochs": 1}, conv_disc())
+    assert run.folder.name == "8_4_4_3_10_num_solo_epochs_1_image_size_32"
+    assert run.folder.parent.name == "ConvVAE_ConvDisc_LeakyReLU_on_drawn_faces"
+    assert "disc_loss" not in run.history[0] and run.history[1]["disc_loss"] > 0
+    assert run.history[0]["loss"] == pytest.approx(run.history[0]["pixel_loss"] + run.history[0]["kl"])
+    with open(run.folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["disc_loss"] == "" and float(rows[2]["disc_loss"]) == run.history[2]["disc_loss"]
+    for i in range(10):
+        file = np.asarray(Image.open(run.folder / f"test_{i}.png"))
+        np.testing.assert_array_equal(file, tiny_faces.validation[i].transpose(1, 2, 0))
+
+
+def test_solo_epochs_are_those_of_a_vae_alone(config, tiny_faces):
+    config.update(num_train=0, epochs=2)
+    alone = fit(conv_vae(), tiny_faces, config)
+    judged = fit(conv_vae(), tiny_faces, {**config, "disc_weight": 10.0, "num_solo_epochs": 2}, conv_disc())
+    assert [r["loss"] for r in judged.history] == [r["loss"] for r in alone.history]
+    assert (judged.reconstructions == alone.reconstructions).all()
+
+
+def test_resume_after_solo_epochs_equals_never_stopping(config, tiny_faces, tmp_path):
+    """Two nets with different numbers of steps behind them, and BatchNorm in both."""
+    config.update(num_train=0, epochs=4, disc_weight=10.0, num_solo_epochs=1)
+    whole = fit(conv_vae(), tiny_faces, {**config, "results_dir": str(tmp_path / "whole")}, conv_disc())
+    config["results_dir"] = str(tmp_path / "stopped")
+    settings = runs._settings(conv_vae(), tiny_faces, config, conv_disc())
+    saved = {}
+
+    def stop_after(epochs, arrays, record):
+        saved.update({record_epochs: True for record_epochs in [len(record["history"])]})
+        if len(saved) > epochs:
+            raise RuntimeError("the power went out")
+
+    folder = tmp_path / "stopped" / "images" / run_name(settings)
+    original = checkpoints.save_checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save_checkpoint", lambda *a: (stop_after(2, *a[1:]), original(*a)))
+        with pytest.raises(RuntimeError, match="power"):
+            fit(conv_vae(), tiny_faces, config, conv_disc())
+    assert (folder / "checkpoint.npz").exists()
+    resumed = fit(conv_vae(), tiny_faces, {**config, "resume": True}, conv_disc())
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+    for name in ("vae.npz", "disc.npz"):
+        ours, theirs = (checkpoints.read_arrays(run.folder / name)[0] for run in (resumed, whole))
+        assert all((ours[key] == theirs[key]).all() for key in theirs), name
+
+
+def test_a_set_smaller_than_one_batch(config, tiny_faces):
+    few = ImageSet("anime", tiny_faces.train[:16], tiny_faces.validation[:4], "from 20 files", True)
+    run = fit(conv_vae(), few, {**config, "num_train": 0})
+    assert run.reconstructions.shape == (4, 3, 32, 32) and np.isfinite(run.history[-1]["loss"])
+    assert "originals" not in (run.folder / "README.md").read_text()
+
+
+def test_a_checkpoint_of_another_image_size_is_refused(config, tiny_faces, tmp_path):
+    run = fit(conv_vae(), tiny_faces, {**config, "num_train": 0})
+    larger = ImageSet("drawn_faces", *(p.repeat(2, axis=2).repeat(2, axis=3) for p in (tiny_faces.train, tiny_faces.validation)), "enlarged", False)
+    config.update(num_train=0, resume=True)
+    vae = d2lvae.ConvVAE(8, 4, (3, 64, 64))
+    folder = pathlib.Path(config["results_dir"]) / "images" / run_name(runs._settings(vae, larger, config, None))
+    folder.mkdir(parents=True)
+    (run.folder / "checkpoint.npz").rename(folder / "checkpoint.npz")
+    with pytest.raises(CheckpointError, match=r"another configuration .*'image_shape': \[3, 32, 32\].* there"):
+        fit(vae, larger, config)
+    with pytest.raises(CheckpointError, match="weights of another net: .* should have shape"):
+        checkpoints.set_net_arrays(vae, checkpoints.read_arrays(run.folder / "vae.npz")[0])
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "ten"])
+def test_impossible_weights(config, tiny_faces, weight):
+    with pytest.raises(ParameterError, match="disc_weight must be a number of at least 0"):
+        fit(conv_vae(), tiny_faces, {**config, "disc_weight": weight}, conv_disc())
 
 
 def test_reconstructions_are_decoded_from_the_mean(config, tiny, small_vae):

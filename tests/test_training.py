@@ -218,6 +218,7 @@ def test_going_on_from_a_state_equals_never_stopping(config, tiny, small_vae, sm
     whole, history, _ = run(config, tiny, small_vae(), small_disc(), epochs=4)
     half, first, _ = run(config, tiny, small_vae(), small_disc(), epochs=2)
     arrays, steps = half.state()
+    assert steps == {"vae": 8, "disc": 8}
     again = learner(config, small_vae(), small_disc())
     again.step(tiny.train[:8])  # whatever it held before must not matter
     again.set_state(arrays, steps)

@@ -1,0 +1,350 @@
+"""Faces: any folder of pictures, decoded right, cached honestly; and faces drawn by rule."""
+import os
+import pathlib
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import d2lvae
+from d2lvae import datasets, drawing_faces, pictures, runtime
+from d2lvae.datasets import DataError, NoPictures, load_faces, real_faces
+from d2lvae.parameters import ParameterError
+
+RED, BLUE = (220, 20, 30), (20, 30, 200)
+
+
+def red_square(size=(64, 64)):
+    """Red at the right of the top on blue: neither a mirrored nor a turned nor a scrambled one equals it."""
+    image = Image.new("RGB", size, BLUE)
+    width, height = size
+    image.paste(RED, (width // 2, height // 8, width - width // 8, height // 2))
+    return image
+
+
+def assert_is_red_square(array, tolerance=2):
+    assert array.shape[0] == 3 and array.dtype == np.uint8
+    size = array.shape[1]
+    expected = np.empty((3, size, size))
+    expected[:] = np.array(BLUE)[:, None, None]
+    expected[:, size // 8:size // 2, size // 2:size - size // 8] = np.array(RED)[:, None, None]
+    edges = abs(array.astype(int) - expected).max(axis=0) > tolerance
+    assert edges.mean() < .1, "only the rim of the square may differ"
+
+
+def many(folder, number=25, size=(64, 64)):
+    """Pictures that can be told apart: each of one grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(number):
+        Image.new("L", size, 5 * i).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture
+def anime(tmp_path, monkeypatch):
+    """An empty `anime` folder below a data root with a blank and letters that are not ASCII."""
+    folder = tmp_path / "Données été" / "anime"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("D2LVAE_DATA", str(folder.parent))
+    return folder
+
+
+# decoding
+
+@pytest.mark.parametrize("name, options", [("a.png", {}), ("a.PNG", {}), ("a.bmp", {}), ("a.webp", {"lossless": True}),
+                                           ("a.jpg", {"quality": 95, "subsampling": 0}), ("a.jpeg", {"quality": 95, "subsampling": 0})])
+@pytest.mark.parametrize("size", [(64, 64), (256, 256), (1100, 1100), (32, 32)])
+def test_a_red_square_stays_red_and_square(tmp_path, name, options, size):
+    red_square(size).save(tmp_path / name, **options)
+    assert_is_red_square(pictures.decode(tmp_path / name, 64), tolerance=30)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "CMYK"])
+def test_coloured_modes(tmp_path, mode):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image = red_square().quantize(8) if mode == "P" else red_square().convert(mode)
+    image.save(path, **({"quality": 98} if mode == "CMYK" else {}))
+    assert_is_red_square(pictures.decode(path, 64), tolerance=25)
+
+
+@pytest.mark.parametrize("mode, level", [("L", 100), ("LA", 100), ("1", 255), ("I;16", 100 * 257), ("I", 100 * 257)])
+def test_grey_modes_become_three_equal_channels(tmp_path, mode, level):
+    image = Image.new("L", (80, 80), 100) if mode == "LA" else Image.new(mode, (80, 80), level)
+    image.convert("LA").save(tmp_path / "a.png") if mode == "LA" else image.save(tmp_path / "a.png")
+    array = pictures.decode(tmp_path / "a.png", 64)
+    assert set(np.unique(array)) == {100 if mode != "1" else 255}
+
+
+def test_transparent_is_white_and_half_transparent_half(tmp_path):
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 128), (0, 0, 32, 64))
+    image.save(tmp_path / "a.png")
+    array = pictures.decode(tmp_path / "a.png", 64)
+    assert (array[:, :, 40:] == 255).all() and abs(array[:, :, :24].astype(int) - 127).max() <= 1
+
+
+def test_the_middle_is_kept_and_turned_upright(tmp_path):
+    wide = Image.new("RGB", (192, 64), (255, 0, 0))
+    wide.paste((0, 255, 0), (64, 0, 128, 64))
+    wide.save(tmp_path / "a.png")
+    assert (pictures.decode(tmp_path / "a.png", 64) == np.array([0, 255, 0])[:, None, None]).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: upright after a quarter turn to the right
+    red_square().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png", exif=exif)
+    assert_is_red_square(pictures.decode(tmp_path / "b.png", 64))
+
+
+def test_a_good_filter_neither_aliases_nor_shifts(tmp_path):
+    stripes = np.zeros((256, 256), np.uint8)
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    assert abs(pictures.decode(tmp_path / "a.png", 64)[:, :, 4:-4].astype(int) - 127).max() < 12
+
+
+# folders
+
+def test_sorted_names_a_permutation_from_the_seed_and_80_percent(anime):
+    for i in np.random.default_rng(0).permutation(40):  # made in any order, in folders of any depth
+        place = anime / ("b/c" if i % 3 else "a")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (64, 64), int(6 * i)).save(place / f"{i:02}.png")
+    images = real_faces(anime, seed=3)
+    greys = [6 * i for i in range(40) if i % 3 == 0] + [6 * i for i in range(40) if i % 3]  # a/..., then b/c/...
+    expected = [greys[i] for i in np.random.default_rng(3).permutation(40)]
+    assert images.train[:, 0, 0, 0].tolist() == expected[:32] and images.validation[:, 0, 0, 0].tolist() == expected[32:]
+    assert images.image_shape == (3, 64, 64) and images.is_real and images.name == "anime"
+    other = real_faces(anime, seed=4)
+    assert other.validation[:, 0, 0, 0].tolist() != expected[32:]
+
+
+def test_unreadable_files_are_counted_and_named_in_one_line(anime, capsys):
+    many(anime)
+    (anime / "empty.jpg").touch()
+    (anime / "text.png").write_text("this is not a picture")
+    red_square().save(anime / "short.jpg")
+    (anime / "short.jpg").write_bytes((anime / "short.jpg").read_bytes()[:300])
+    (anime / "notes.txt").write_text("not even looked at")
+    (anime / "._001.jpg").write_bytes(b"what some systems leave beside a file")
+    os.mkfifo(anime / "pipe.png")
+    (anime / "to itself.png").symlink_to("to itself.png")
+    for _ in range(2):  # the second time from the cache
+        images = load_faces("anime")
+        lines = capsys.readouterr().out.splitlines()
+        assert len(images.train) + len(images.validation) == 25
+        assert re.match(r"5 file\(s\) or folder\(s\) in .*anime could not be read and are left out: empty.jpg, pipe.png, short.jpg, ...$", lines[0])
+        assert len(lines) == 2 and lines[1].startswith("data: anime: 20 training and 5 validation pictures of 3 x 64 x 64, from 25 files")
+
+
+def test_bombs_do_no_harm(anime, capsys):
+    many(anime)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for side in (9000, 12_000, 60_000):  # too large for this project, a warning of Pillow's, an error of Pillow's
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        (anime / f"bomb{side}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b""))
+    assert len(load_faces("anime").train) == 20
+    assert "3 file(s)" in capsys.readouterr().out
+
+
+def test_links_are_followed_and_loops_end(anime, tmp_path):
+    many(tmp_path / "elsewhere")
+    (anime / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(anime)
+    files, unreadable = pictures.find_pictures(anime)
+    assert len(files) == 25 and files[0][0] == "linked/000.png" and not unreadable
+
+
+def test_a_directory_that_cannot_be_read_is_named(anime, monkeypatch, capsys):
+    many(anime)
+    many(anime / "locked")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert len(load_faces("anime").train) == 20
+    assert "1 file(s) or folder(s)" in (said := capsys.readouterr().out) and "left out: locked/" in said
+
+
+@pytest.mark.parametrize("number, content", [(0, b""), (1, None), (19, None), (10_000, b"")])
+def test_too_few_is_an_error_that_says_what_to_do(anime, number, content):
+    for i in range(number):
+        if content is None:
+            red_square().save(anime / f"{i}.png")
+        else:
+            (anime / f"{i}.jpg").write_bytes(content)
+    for data in ("anime", "auto"):
+        if data == "auto" and not number:
+            continue
+        with pytest.raises(DataError) as caught:
+            load_faces(data)
+        message = str(caught.value)
+        found = f"{0 if content is not None else number} picture(s) that can be read; at least 20" if number else "no pictures (.jpg"
+        assert found in message and "anime" in message and "data/README.md" in message and "-p data drawn" in message
+
+
+def test_auto_takes_drawn_faces_where_there_are_none_and_says_so(anime, capsys):
+    (anime / "readme.txt").write_text("a folder of text files")
+    images = load_faces("auto", num_train=30, image_size=32)
+    said = capsys.readouterr().out
+    assert images.name == "drawn_faces" and not images.is_real
+    assert "no pictures" in said and "So these are drawn faces." in said and "data: drawn faces: 30 training and 1,024" in said
+    many(anime)
+    assert load_faces("auto", image_size=32).name == "anime"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (dict(image_size=50), "image_size must be 32, 64 or 128; found 50"),
+    (dict(data="mnist"), "data must be 'auto', 'anime' or 'drawn' for faces; found 'mnist'"),
+    (dict(data="animee"), "found 'animee' (text); did you mean 'anime'?"),
+    (dict(num_train=-1), "num_train must be"),
+])
+def test_wrong_requests(arguments, message):
+    with pytest.raises(ParameterError) as caught:
+        load_faces(**arguments)
+    assert message in str(caught.value)
+
+
+def test_faces_are_not_digits():
+    with pytest.raises(ParameterError, match="'auto', 'mnist' or 'drawn' for digits"):
+        d2lvae.load_digits("anime")
+
+
+# the cache
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    def forbid():
+        monkeypatch.setattr(pictures, "decode", lambda *a: pytest.fail("decoded again"))
+    return forbid
+
+
+def cache_of(anime, size=64):
+    return anime.with_name(f".anime_{size}.cache")
+
+
+def test_the_second_start_decodes_nothing(anime, no_decoding):
+    many(anime)
+    first = real_faces(anime)
+    no_decoding()
+    again = real_faces(anime)
+    assert again.sha256() == first.sha256() and cache_of(anime).is_file()
+
+
+@pytest.mark.parametrize("change", ["content", "new file", "file gone", "renamed", "size"])
+def test_a_cache_of_other_files_is_not_trusted(anime, change):
+    many(anime)
+    before = real_faces(anime).sha256()
+    size = 64
+    if change == "content":
+        Image.new("L", (64, 64), 250).save(anime / "003.png")
+        os.utime(anime / "003.png", ns=(0, 0))
+    elif change == "new file":
+        Image.new("L", (64, 64), 250).save(anime / "new.png")
+    elif change == "file gone":
+        (anime / "003.png").unlink()
+    elif change == "renamed":
+        (anime / "003.png").rename(anime / "zzz.png")
+    else:
+        size = 32
+    after = real_faces(anime, image_size=size)
+    assert after.sha256() != before
+    if change == "content":
+        assert 250 in after.train or 250 in after.validation
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "emptied", "other", "record"])
+def test_a_damaged_cache_is_made_anew(anime, damage):
+    many(anime)
+    before = real_faces(anime).sha256()
+    path = cache_of(anime)
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[:len(content) // 2]
+    elif damage == "altered":
+        content[5000] ^= 1
+    elif damage == "emptied":
+        content = b""
+    elif damage == "other":
+        content = b"something else altogether" * 10
+    else:
+        content[-20:-8] = b"x" * 12
+    path.write_bytes(content)
+    assert real_faces(anime).sha256() == before
+    assert len(path.read_bytes()) > 25 * 64 * 64 * 3, "the damaged one has been replaced"
+
+
+def test_a_place_that_cannot_be_written_costs_only_time(anime, monkeypatch, capsys):
+    many(anime)
+    monkeypatch.setattr(pictures, "replacing", lambda path: open(anime / "no" / "such" / "place", "wb"))
+    assert len(real_faces(anime).train) == 20
+    assert "not kept for the next time" in capsys.readouterr().out
+
+
+# drawn faces
+
+def test_drawn_faces_follow_the_seed_however_many_and_by_whom():
+    few, factors = drawing_faces.draw_faces(12, seed=5)
+    again, _ = drawing_faces.draw_faces(20, seed=5)
+    other, _ = drawing_faces.draw_faces(12, seed=6)
+    assert few.shape == (12, 3, 64, 64) and few.dtype == np.uint8
+    assert (few == again[:12]).all() and (few != other).any()
+    by_all_cores, all_factors = drawing_faces.draw_faces(501, seed=5)
+    assert (by_all_cores[:12] == few).all() and (all_factors[:12] == factors).all()
+    assert len({face.tobytes() for face in by_all_cores}) == 501, "two of them are the same"
+
+
+def test_factors_are_the_truth_about_the_pictures():
+    faces, factors = drawing_faces.draw_faces(300, seed=0)
+    of = dict(zip(drawing_faces.FACTORS, factors.T))
+    white = of["background"] == drawing_faces.FACTORS["background"].index("white")
+    corners = faces[:, :, 0, [0, -1]].astype(int).min(axis=(1, 2))
+    dark_side = abs(of["light"]) > .5
+    assert np.median(corners[white & ~dark_side]) > 235 > np.median(corners[~white])
+    brightness = faces.mean(axis=(1, 2)).astype(float)
+    left_to_right = brightness[:, 48:].mean(axis=1) - brightness[:, :16].mean(axis=1)
+    assert np.corrcoef(of["light"], left_to_right)[0, 1] > .3
+    for name, values in drawing_faces.FACTORS.items():
+        low, high = values if drawing_faces._is_interval(values) else (0, len(values) - 1)
+        assert low <= of[name].min() < of[name].max() <= high, name
+
+
+@pytest.mark.parametrize("name", list(drawing_faces.FACTORS))
+def test_every_factor_shows(name):
+    """Turned from one end to the middle or the other end, with everything else as it is, it changes pixels of some face."""
+    factors = drawing_faces.face_factors(6, seed=1)
+    values = drawing_faces.FACTORS[name]
+    ends = (values[0], sum(values) / 2) if drawing_faces._is_interval(values) else (0, len(values) - 1)  # hues are circles
+    changed = []
+    for row in factors:
+        pair = []
+        for end in ends:
+            row[list(drawing_faces.FACTORS).index(name)] = end
+            pair.append(drawing_faces._draw(row, 64, np.random.default_rng(0)))
+        changed.append((pair[0] != pair[1]).any())
+    assert any(changed)
+
+
+def test_drawn_faces_are_cached_with_their_factors(anime, monkeypatch, capsys):
+    first = datasets.drawn_faces(40, seed=9, image_size=32)
+    assert "drawing 5,120 faces" in capsys.readouterr().out
+    monkeypatch.setattr(drawing_faces, "draw_faces", lambda *a: pytest.fail("drawn again"))
+    again = datasets.drawn_faces(50, seed=9, image_size=32)
+    assert (again.train[:40] == first.train).all() and (again.validation == first.validation).all()
+    assert again.train_labels.shape == (50, len(again.label_names)) and again.label_names[0] == "hair_style"
+    faces, factors = drawing_faces._draw_part(32, 9, 1024, 1030), drawing_faces.face_factors(1030, 9)[1024:]
+    assert (again.train[:6] == faces).all() and (again.train_labels[:6] == factors).all()
+
+
+def test_the_first_of_a_larger_set_are_those_of_the_smaller(anime):
+    small = datasets.drawn_faces(20, image_size=32)
+    large = datasets.drawn_faces(4_100, image_size=32)
+    assert (large.train[:20] == small.train).all() and len(large.train) == 4_100
