@@ -6,7 +6,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := results/notebooks
 PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
 
-.PHONY: help setup demo test bench mnist notebooks lab clean
+.PHONY: help setup demo test bench mnist faces anime notebooks lab clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -38,7 +38,25 @@ mnist: $(READY)  ## the README's three MNIST runs, 50 epochs each (about 20 minu
 	        -p data mnist -p epochs 50 -p resume True || exit 1; \
 	done
 
-notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits
+# $(call faces,DATA): the five face experiments, each as NOTEBOOK:EPOCHS
+define faces
+	@mkdir -p $(EXECUTED)
+	@for run in $(RUNS); do \
+	    name=$${run%:*}; epochs=$${run#*:}; \
+	    $(PAPERMILL) notebooks/anime_$$name.ipynb $(EXECUTED)/anime_$${name}_$(1)_$$epochs.ipynb \
+	        -p data $(1) -p epochs $$epochs -p resume True || exit 1; \
+	done
+endef
+
+faces: RUNS := convvae_bce:30 convvae_convdisc:30 densevae_bce:30 densevae_logreg:20 convvae_resnet:8
+faces: $(READY)  ## the README's five runs on drawn faces (about 25 minutes on two cores)
+	$(call faces,drawn)
+
+anime: RUNS := convvae_bce:20 convvae_convdisc:20 densevae_bce:20 densevae_logreg:20 convvae_resnet:5
+anime: $(READY)  ## the README's five runs on the pictures in data/anime (about an hour for 23,000 of them)
+	$(call faces,anime)
+
+notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits and drawn faces
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
 lab: $(READY)  ## open JupyterLab on the notebooks

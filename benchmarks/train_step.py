@@ -51,7 +51,8 @@ def ours(adversarial):
 
 def denormals(adversarial):
     """Ours with engine threads that keep denormals."""
-    os.environ.update(OMP_NUM_THREADS="1", MXNET_CPU_WORKER_NTHREADS=str(min(4, os.cpu_count())))
+    cores = os.cpu_count()
+    os.environ.update(OMP_NUM_THREADS=str(min(cores, max(2, cores // 2), 8)), MXNET_CPU_WORKER_NTHREADS="1")  # as runtime.set_threads
     import mxnet as mx
     mx.nd.zeros(1).wait_to_read()
     return ours(adversarial)

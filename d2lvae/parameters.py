@@ -55,6 +55,7 @@ RULES = {
     "disc_net": _Rule(str, "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1", "resnet18_v1",
                       RESNETS.__contains__, RESNETS),
     "num_solo_epochs": _whole(0, "5"),
+    "min_disc_loss": _Rule(float, "a number of at least 0", "0.1", lambda value: value >= 0),
     "pixel_loss": _one_of("bce", "l2"),
     "pixel_weight": _weight(),
     "kl_weight": _weight(),

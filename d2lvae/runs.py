@@ -29,6 +29,7 @@ __all__ = ["Run", "RunError", "fit", "run_name"]
 NUM_PICTURES = 10
 # The original project's settings: folder names tell only what differs from them.
 USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
+OFF = {"num_solo_epochs": 0, "min_disc_loss": 0.0}  # of a run with a discriminator; in its settings only if they are on
 USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
 USUAL_IMAGE_SIZE = 64  # of faces
 USUAL_RESNET = "resnet18_v1"
@@ -84,7 +85,7 @@ def run_name(settings):
 
 def _unusual(settings, nets, faces):
     """The settings that the original's folder name does not tell and that differ from the original's."""
-    usual, found = dict(USUAL, num_solo_epochs=0), {"num_solo_epochs": 0, **settings}
+    usual, found = {**USUAL, **OFF}, {**OFF, **settings}
     if faces:
         usual.update(pixel_loss="bce", image_size=USUAL_IMAGE_SIZE)
         found["image_size"] = nets[0]["image_shape"][1]
@@ -105,12 +106,11 @@ def _settings(vae, images, config, discriminator):
     settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
     if discriminator is not None:
         settings.update(disc=discriminator.config, disc_weight=checked("disc_weight", config["disc_weight"]))
-        if "num_solo_epochs" in config:
-            settings["num_solo_epochs"] = checked("num_solo_epochs", config["num_solo_epochs"])
-    elif config.get("disc_weight") or config.get("num_solo_epochs"):
-        raise RunError(f"disc_weight is {config.get('disc_weight', 0)} and num_solo_epochs "
-                       f"{config.get('num_solo_epochs', 0)}, but this experiment has no "
-                       "discriminator: give 0, or take a notebook that has one")
+        settings.update({name: checked(name, config[name]) for name in OFF if config.get(name)})
+    for name in ("disc_weight", *OFF):
+        if discriminator is None and config.get(name):
+            raise RunError(f"{name} is {config[name]}, but this experiment has no discriminator: give 0, or take a "
+                           "notebook that has one")
     return settings
 
 
@@ -176,7 +176,7 @@ def _claim(folder, settings):
             raise RunError(f"{folder / 'metrics.json'} cannot be read ({error}): move the folder "
                            "away, or choose another results_dir") from None
         differing = [name for name in sorted({*settings, *config})
-                     if settings.get(name) != config.get(name)]
+                     if settings.get(name, OFF.get(name)) != config.get(name, OFF.get(name))]
         if differing:
             raise RunError(f"{folder} holds the results of another configuration (different: "
                            f"{', '.join(differing)}): move it away, or choose another results_dir")

@@ -112,7 +112,8 @@ class Learner:
     discriminator : HybridBlock or None
         Initialised, on the same device; None for a VAE alone.
     config : dict
-        `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, and with a discriminator `disc_weight`.
+        `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, and with a discriminator `disc_weight` and perhaps
+        `min_disc_loss`.
     """
 
     def __init__(self, vae, discriminator, config):
@@ -125,6 +126,7 @@ class Learner:
         self.optimizers = {"vae": self.vae_optimizer}
         if discriminator is not None:
             self.disc_weight = config["disc_weight"]
+            self.min_disc_loss = config.get("min_disc_loss", 0.0)
             self.statistics = [p.data() for p in discriminator.collect_params().values()
                                if p.grad_req == "null"]  # BatchNorm's running means and variances
             self.disc_optimizer = Optimizer(discriminator, config["lr"])
@@ -167,7 +169,8 @@ class Learner:
         """One step of the discriminator towards telling the two apart; its summed loss.
 
         The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
-        that cannot tell.
+        that cannot tell.  Below `min_disc_loss` an image it has learnt enough and rests: it judges, but its
+        weights stay (Larsen et al., arXiv 1512.09300, balance their two nets in this way).
         """
         total = 0
         for images, is_real in ((real, True), (reconstructed, False)):
@@ -176,7 +179,8 @@ class Learner:
             loss.backward()  # the gradients add up
             self._settle()
             total = total + loss.sum()
-        self.disc_optimizer.step(len(real))
+        if not self.min_disc_loss or total.asscalar() >= self.min_disc_loss * len(real):
+            self.disc_optimizer.step(len(real))
         for parameter in self.disc_optimizer.parameters.values():
             parameter.zero_grad()
         return total

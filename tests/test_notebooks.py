@@ -1,4 +1,6 @@
 """Every notebook: clean as committed, and really trained by nbval on tiny data."""
+import ast
+import csv
 import json
 import pathlib
 import re
@@ -13,13 +15,36 @@ from d2lvae import parameters
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TINY = {"data": "drawn", "num_train": 2000, "epochs": 12}
-COMMON = {"data", "epochs", "batch_size", "lr", "num_latents", "num_layers", "num_hiddens", "pixel_weight",
-          "disc_weight", "seed", "resume", "results_dir"}
+TINY = {"mnist": {"data": "drawn", "num_train": 2000, "epochs": 12}, "anime": {"data": "drawn", "num_train": 320, "epochs": 3}}
+COMMON = {"data", "num_train", "epochs", "batch_size", "lr", "num_latents", "pixel_weight", "kl_weight", "disc_weight", "seed",
+          "resume", "results_dir"}
+DENSE, CONV, FACES = {"num_layers", "num_hiddens"}, {"base_channels"}, {"image_size", "pixel_loss"}
+PARAMETERS = {  # what each has besides
+    "mnist_densevae_bce": DENSE, "mnist_densevae_l2": DENSE, "mnist_densevae_logreg": DENSE,
+    "anime_densevae_bce": FACES | DENSE, "anime_convvae_bce": FACES | CONV,
+    "anime_densevae_logreg": FACES | DENSE | {"disc_num_layers", "disc_num_hiddens", "num_solo_epochs", "min_disc_loss"},
+    "anime_convvae_convdisc": FACES | CONV | {"disc_base_channels", "num_solo_epochs", "min_disc_loss"},
+    "anime_convvae_resnet": FACES | CONV | {"disc_net", "num_solo_epochs", "min_disc_loss"},
+}
+
+
+def family(path):
+    return path.stem.split("_")[0]
 
 
 def test_there_is_one_for_each_experiment():
-    assert {path.stem for path in NOTEBOOKS} >= {"mnist_densevae_bce", "mnist_densevae_l2", "mnist_densevae_logreg"}
+    assert {path.stem for path in NOTEBOOKS} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("stem, defaults", [
+    ("anime_densevae_bce", (512, 5, 1024)), ("anime_densevae_logreg", (512, 5, 1024, 1, 1024, 10.0)), ("anime_convvae_bce", (512, 32)),
+    ("anime_convvae_convdisc", (256, 16, 16, 10.0)), ("anime_convvae_resnet", (256, 16, "resnet18_v1", 10.0))])
+def test_defaults_on_faces_are_the_seeds(stem, defaults):
+    found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
+    names = ["num_latents", "num_layers", "num_hiddens", "base_channels", "disc_num_layers", "disc_num_hiddens", "disc_base_channels", "disc_net"]
+    names += ["disc_weight"] * (len(defaults) > 3 or "resnet18_v1" in defaults)
+    values = [ast.literal_eval(found[name]["default"]) for name in names if name in found]
+    assert values == list(defaults)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -36,13 +61,13 @@ def test_as_committed_it_is_executed_clean_and_portable(path):
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= 4
     text = json.dumps([[cell.source, cell.get("outputs")] for cell in notebook.cells])
     assert not re.search(r"/(home|root|tmp|Users|work)/", text), "a path of one machine"
-    assert "drawn digits" in text and path.stat().st_size < 1_500_000
+    assert ("drawn faces" if family(path) == "anime" else "drawn digits") in text and path.stat().st_size < 1_500_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_its_parameters_are_known_typed_and_explained(path):
     inferred = papermill.inspect_notebook(str(path))
-    assert COMMON <= set(inferred) <= set(parameters.RULES)
+    assert COMMON | PARAMETERS[path.stem] <= set(inferred) <= set(parameters.RULES)
     for name, parameter in inferred.items():
         assert parameter["help"], f"{name} has no explanation"
         assert parameter["inferred_type_name"] == parameters.RULES[name].kind.__name__
@@ -54,7 +79,7 @@ def test_its_parameters_are_known_typed_and_explained(path):
 def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
     """Cells tagged nbval-check-output must print what is committed; all others must run, their assertions hold."""
     for path in NOTEBOOKS:
-        tiny = {name: value for name, value in TINY.items() if name in papermill.inspect_notebook(str(path))}
+        tiny = TINY[family(path)]
         papermill.execute_notebook(path, tmp_path / path.name, prepare_only=True, progress_bar=False,
                                    parameters={**tiny, "results_dir": str(tmp_path / "results")})
         notebook = nbformat.read(tmp_path / path.name, as_version=4)
@@ -66,4 +91,9 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
                              "--nbval-cell-timeout=120", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
                             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert result.returncode == 0, result.stdout[-5000:]
-    assert len(list((tmp_path / "results" / "images").glob("*/*/metrics.json"))) == len(NOTEBOOKS)
+    histories = list((tmp_path / "results" / "images").glob("*/*/history.csv"))
+    assert len(histories) == len(NOTEBOOKS)
+    for path in histories:
+        with open(path) as file:
+            losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        assert losses[-1] < losses[0], path

@@ -3,6 +3,7 @@ import csv
 import json
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -25,6 +26,55 @@ def test_experiments_table(notebook):
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[0] == f"{losses[40]:.2f}" and cells[2] == f"{losses[49]:.2f}"
     assert cells[4] == f"{metrics['seconds_an_epoch']:.1f}" and cells[5] == f"{metrics['images_per_second']:,.0f}"
+
+
+FACES = {"anime_densevae_bce": ("DenseVAE", "512_5_1024_{}"), "anime_densevae_logreg": ("DenseVAE_DenseLogReg", "512_5_1024_1_1024_{}_10"),
+         "anime_convvae_bce": ("ConvVAE", "512_32_{}"), "anime_convvae_convdisc": ("ConvVAE_ConvDisc_LeakyReLU", "256_16_16_{}_10"),
+         "anime_convvae_resnet": ("ConvVAE_ResNet", "256_16_{}_10")}
+EPOCHS = {"anime": {"anime_densevae_bce": 20, "anime_densevae_logreg": 20, "anime_convvae_bce": 20, "anime_convvae_convdisc": 20, "anime_convvae_resnet": 5},
+          "drawn_faces": {"anime_densevae_bce": 30, "anime_densevae_logreg": 20, "anime_convvae_bce": 30, "anime_convvae_convdisc": 30, "anime_convvae_resnet": 8}}
+
+
+def face_run(notebook, data):
+    nets, numbers = FACES[notebook]
+    return ROOT / "results" / "images" / f"{nets}_on_{data}" / numbers.format(EPOCHS[data][notebook])
+
+
+@pytest.mark.parametrize("data", EPOCHS)
+@pytest.mark.parametrize("notebook", FACES)
+def test_faces_tables(notebook, data):
+    metrics = json.loads((face_run(notebook, data) / "metrics.json").read_text())
+    epochs = EPOCHS[data][notebook]
+    assert metrics["finished"] and metrics["epochs_done"] == epochs and metrics["data"]["name"] == data
+    assert metrics["data"]["is_real"] is (data == "anime")
+    part = README.split("### On drawn faces")[data == "drawn_faces"]
+    [row] = re.findall(rf"^\| .*\({re.escape(f'notebooks/{notebook}.ipynb')}\) \|(.*)\|$", part[part.index("## Experiments on anime faces"):] if data == "anime" else part, re.M)
+    cells = [cell.strip() for cell in row.split("|")]
+    validation = sum(metrics["validation"][name] for name in ("pixel_loss", "kl"))
+    expected = [str(epochs), f"{metrics['final']['loss']:,.0f}", f"{validation:,.0f}", f"{metrics['seconds_an_epoch']:.1f}", f"{metrics['images_per_second']:,.0f}"]
+    assert cells[:5] == expected
+
+
+@pytest.mark.parametrize("data", EPOCHS)
+def test_convolutions_end_below_dense_layers_on_the_same_faces(data):
+    ends = {}
+    for notebook in ("anime_densevae_bce", "anime_convvae_bce"):
+        with open(face_run(notebook, data) / "history.csv") as file:
+            ends[notebook] = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert ends["anime_convvae_bce"][19] < ends["anime_densevae_bce"][19]
+
+
+def test_no_original_of_a_real_set_is_committed():
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.split()
+    real = [path for path in listed if re.search("_on_(anime|MNIST)/", path)]
+    assert real and not [path for path in real if "original" in path or "test_" in path]
+
+
+@pytest.mark.parametrize("target", ["faces", "anime"])
+def test_the_makefile_runs_what_the_tables_show(target):
+    [runs] = re.findall(rf"^{target}: RUNS := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    epochs = EPOCHS["drawn_faces" if target == "faces" else "anime"]
+    assert dict(run.split(":") for run in runs.split()) == {name[len("anime_"):]: str(number) for name, number in epochs.items()}
 
 
 def test_the_price_in_pixels_on_the_test_set():
