@@ -11,6 +11,7 @@ __all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", 
 
 COLOURS = {"loss": "#000000", "pixel_loss": "#0072B2", "kl": "#D55E00",
            "adversarial_loss": "#009E73", "disc_loss": "#CC79A7"}
+DOTS_AN_INCH = 100
 LABELS = {"loss": "all", "pixel_loss": "pixel loss", "kl": "KL",
           "adversarial_loss": "adversarial loss", "disc_loss": "discriminator's loss"}
 
@@ -37,12 +38,12 @@ def save_picture(path, picture):
     Image.fromarray(np.ascontiguousarray(array), mode).save(path)
 
 
-def show_pictures(pictures, title, num_cols=10, titles=None, scale=1.0):
-    """Pictures in rows of `num_cols` under a title that names the data set.
+def show_pictures(pictures, title, num_cols=10, titles=None, scale=1):
+    """Pictures in rows of `num_cols` under a title that names the data set, each pixel as a whole number of dots.
 
     Parameters
     ----------
-    pictures : array, shape (N, C, H, W)
+    pictures : array, shape (N, C, H, W), or a list of N
         uint8, or in [0, 1].
     title : str
         Over all of them.
@@ -50,8 +51,8 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1.0):
         In a row.
     titles : list of str, optional
         One over each picture.
-    scale : float
-        Inches a picture.
+    scale : int
+        Enlarges further; at 1 a picture is some 80 to 130 dots wide.
 
     Returns
     -------
@@ -59,15 +60,21 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1.0):
     """
     num_cols = max(2, min(num_cols, len(pictures)))  # d2l cannot show a single axis
     num_rows = -(-len(pictures) // num_cols)
-    axes = d2l.show_images([_height_width_rgb(picture) for picture in pictures], num_rows, num_cols,
-                           titles=titles, scale=scale)
-    for ax in axes:
+    axes = d2l.show_images([_height_width_rgb(picture) for picture in pictures], num_rows, num_cols, titles=titles)
+    figure = axes[0].figure
+    _, rows, columns = pictures[0].shape
+    height, width = (scale * -(-80 // columns) * side for side in (rows, columns))
+    top, gap = 34, 22 if titles else 6  # dots
+    full = num_cols * (width + 6), num_rows * (height + gap) + top
+    figure.set_dpi(DOTS_AN_INCH)
+    figure.set_size_inches(full[0] / DOTS_AN_INCH, full[1] / DOTS_AN_INCH)
+    for i, ax in enumerate(axes):
+        left, bottom = i % num_cols * (width + 6) + 3, (num_rows - 1 - i // num_cols) * (height + gap) + 3
+        ax.set_position((left / full[0], bottom / full[1], width / full[0], height / full[1]))
         ax.axis("off")
         for image in ax.images:
-            image.set_interpolation("antialiased")  # small factors smooth, large ones sharp
-    figure = axes[0].figure
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout(pad=0.3, h_pad=0.6)
+            image.set_interpolation("nearest")
+    figure.suptitle(title, fontsize=11, y=1 - 10 / full[1], va="top")
     return figure
 
 
@@ -117,5 +124,5 @@ def show_history(history, title, recorded=()):
 
 def save(figure, path):
     """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=DOTS_AN_INCH, pil_kwargs={"optimize": True})
     d2l.plt.close(figure)

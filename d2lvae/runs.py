@@ -225,7 +225,7 @@ def _record(learner, images, settings, history, finished, folder):
     figures.save(figures.show_reconstructions(originals, reconstructions, title),
                  folder / "originals_and_reconstructions.png")
     mx.random.seed(settings["seed"])
-    figures.save(figures.show_pictures(learner.vae.sample(2 * NUM_PICTURES, learner.ctx), f"{title}: samples from the prior"),
+    figures.save(figures.show_pictures(learner.vae.sample(NUM_PICTURES, learner.ctx), f"{title}: samples from the prior"),
                  folder / "samples.png")
     if history:
         figures.save(figures.show_history(history, title), folder / "loss.png")

@@ -1,8 +1,11 @@
 """Faces: any folder of pictures, decoded right, cached honestly; and faces drawn by rule."""
+import importlib.util
 import os
 import pathlib
 import re
 import struct
+import sys
+import types
 import zlib
 
 import numpy as np
@@ -348,3 +351,36 @@ def test_the_first_of_a_larger_set_are_those_of_the_smaller(anime):
     small = datasets.drawn_faces(20, image_size=32)
     large = datasets.drawn_faces(4_100, image_size=32)
     assert (large.train[:20] == small.train).all() and len(large.train) == 4_100
+
+
+# fetching
+
+@pytest.fixture
+def get_faces():
+    path = pathlib.Path(__file__).resolve().parent.parent / "tools" / "get_faces.py"
+    spec = importlib.util.spec_from_file_location("get_faces", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_what_kaggle_gives_is_linked_and_found(get_faces, tmp_path, monkeypatch, capsys):
+    """Kaggle's own client is played by a folder here."""
+    asked = []
+    fake = types.SimpleNamespace(dataset_download=lambda name: asked.append(name) or str(many(tmp_path / "kaggle" / "images").parent))
+    monkeypatch.setitem(sys.modules, "kagglehub", fake)
+    monkeypatch.setenv("D2LVAE_DATA", str(tmp_path / "data"))
+    get_faces()
+    assert asked == ["soumikrakshit/anime-faces"] and "25 pictures" in capsys.readouterr().out
+    assert len(load_faces("anime").train) == 20
+    with pytest.raises(SystemExit, match="is there already"):
+        get_faces()
+    with pytest.raises(SystemExit, match="expected soumikrakshit/anime-faces or splcher/animefacedataset; found faces"):
+        get_faces("faces")
+
+
+def test_without_kaggles_client_it_says_how_to_install_it(get_faces, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    monkeypatch.setenv("D2LVAE_DATA", str(tmp_path / "data"))
+    with pytest.raises(SystemExit, match="pip install .*kagglehub"):
+        get_faces()

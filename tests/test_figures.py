@@ -28,8 +28,19 @@ def test_it_stays_so_in_a_figure(red_square):
     figure = figures.show_pictures(red_square[None], "drawn: one", num_cols=1)
     shown = figure.axes[0].images[0].get_array()
     assert (shown[1:4, 2:5] == (255, 0, 0)).all() and shown.sum() == 9 * 255
-    assert figure.axes[0].images[0].get_interpolation() == "antialiased", "sharp where enlarged more than three times"
+    assert figure.axes[0].images[0].get_interpolation() == "nearest"
     figures.d2l.plt.close(figure)
+
+
+@pytest.mark.parametrize("size, enlarged", [(28, 3), (64, 2), (128, 1)])
+def test_a_saved_sheet_shows_every_pixel_as_a_square_of_dots(tmp_path, size, enlarged):
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 3, size, size)).astype(np.uint8)
+    figures.save(figures.show_pictures(pictures, "drawn faces: seven of them", num_cols=4), tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
+    expected = pictures[5].transpose(1, 2, 0).repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+    side, left = size * enlarged, size * enlarged + 6 + 3  # the second in the second row
+    tops = range(sheet.shape[0] - side - 8, sheet.shape[0] - side + 1)
+    assert min(abs(sheet[top:top + side, left:left + side] - expected).max() for top in tops) <= 1
 
 
 def test_grey_is_neither_stretched_nor_coloured(tmp_path):

@@ -32,7 +32,7 @@ FACES = {"anime_densevae_bce": ("DenseVAE", "512_5_1024_{}"), "anime_densevae_lo
          "anime_convvae_bce": ("ConvVAE", "512_32_{}"), "anime_convvae_convdisc": ("ConvVAE_ConvDisc_LeakyReLU", "256_16_16_{}_10"),
          "anime_convvae_resnet": ("ConvVAE_ResNet", "256_16_{}_10")}
 EPOCHS = {"anime": {"anime_densevae_bce": 20, "anime_densevae_logreg": 20, "anime_convvae_bce": 20, "anime_convvae_convdisc": 20, "anime_convvae_resnet": 5},
-          "drawn_faces": {"anime_densevae_bce": 30, "anime_densevae_logreg": 20, "anime_convvae_bce": 30, "anime_convvae_convdisc": 30, "anime_convvae_resnet": 8}}
+          "drawn_faces": {"anime_densevae_bce": 50, "anime_densevae_logreg": 30, "anime_convvae_bce": 30, "anime_convvae_convdisc": 30, "anime_convvae_resnet": 8}}
 
 
 def face_run(notebook, data):
