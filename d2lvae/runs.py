@@ -212,9 +212,22 @@ def _resume(learner, folder, settings, history):
 
 def _record(learner, images, settings, history, finished, folder):
     """Write everything a run leaves, and show none of it."""
+    reconstructions = _draw(learner.vae, learner.ctx, images, settings, history, folder)
+    if history:
+        _write_text(folder / "history.csv", _csv(history))
+    for name, optimizer in learner.optimizers.items():
+        checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
+    metrics = _metrics(learner, images, settings, history, finished)
+    _write_text(folder / "README.md", _readme(images, settings, metrics))
+    _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return Run(folder, history, metrics, reconstructions)
+
+
+def _draw(vae, ctx, images, settings, history, folder):
+    """Write the pictures and the curves; gives the reconstructions as in :class:`Run`."""
     originals = images.validation[:NUM_PICTURES]
-    pictures = mx.nd.array(originals, ctx=learner.ctx).astype("float32") / 255
-    reconstructions = figures.to_uint8(learner.vae.reconstruct(pictures))
+    pictures = mx.nd.array(originals, ctx=ctx).astype("float32") / 255
+    reconstructions = figures.to_uint8(vae.reconstruct(pictures))
     for i, (original, reconstruction) in enumerate(zip(originals, reconstructions)):
         figures.save_picture(folder / f"test_{i}.png", original)
         figures.save_picture(folder / f"{i}.png", reconstruction)
@@ -225,17 +238,11 @@ def _record(learner, images, settings, history, finished, folder):
     figures.save(figures.show_reconstructions(originals, reconstructions, title),
                  folder / "originals_and_reconstructions.png")
     mx.random.seed(settings["seed"])
-    figures.save(figures.show_pictures(learner.vae.sample(NUM_PICTURES, learner.ctx), f"{title}: samples from the prior"),
+    figures.save(figures.show_pictures(vae.sample(NUM_PICTURES, ctx), f"{title}: samples from the prior"),
                  folder / "samples.png")
     if history:
         figures.save(figures.show_history(history, title), folder / "loss.png")
-        _write_text(folder / "history.csv", _csv(history))
-    for name, optimizer in learner.optimizers.items():
-        checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
-    metrics = _metrics(learner, images, settings, history, finished)
-    _write_text(folder / "README.md", _readme(images, settings, metrics))
-    _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return Run(folder, history, metrics, reconstructions)
+    return reconstructions
 
 
 def _metrics(learner, images, settings, history, finished):

@@ -17,8 +17,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 def set_threads():
     """Choose MXNet's threads: one operator at a time, each on all cores (on half of them where there are many).
 
-    Two operators at a time on one core each are slower for every net of this project but the
-    smallest.  A variable that the user has set stays as it is.  `benchmarks/train_step.py` measures it.
+    Convolutions and large dense layers gain more from that than from two operators at a time on one
+    core each; the small nets for digits hardly care.  A variable that the user has set stays as it is.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(min(cores, max(2, cores // 2), 8)))

@@ -141,6 +141,16 @@ def test_unreadable_files_are_counted_and_named_in_one_line(anime, capsys):
         assert len(lines) == 2 and lines[1].startswith("data: anime: 20 training and 5 validation pictures of 3 x 64 x 64, from 25 files")
 
 
+def test_mixed_sizes_modes_and_kinds_together(anime):
+    for i, (size, mode, suffix) in enumerate(zip([(64, 64), (30, 90), (500, 400), (1, 1), (2000, 30)] * 5, "L RGB RGBA P CMYK".split() * 5,
+                                                 "png bmp webp png jpg".split() * 5)):
+        Image.new("L", size, 9 * i).convert(mode).save(anime / f"{i:02}.{suffix}")
+    images = real_faces(anime, image_size=32)
+    assert images.image_shape == (3, 32, 32) and len(images.train) + len(images.validation) == 25
+    found = sorted(np.concatenate([images.train, images.validation]).mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(found, 9 * np.arange(25), atol=3)
+
+
 def test_bombs_do_no_harm(anime, capsys):
     many(anime)
 

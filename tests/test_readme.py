@@ -5,7 +5,9 @@ import pathlib
 import re
 import subprocess
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,6 +64,16 @@ def test_convolutions_end_below_dense_layers_on_the_same_faces(data):
         with open(face_run(notebook, data) / "history.csv") as file:
             ends[notebook] = [float(row["loss"]) for row in csv.DictReader(file)]
     assert ends["anime_convvae_bce"][19] < ends["anime_densevae_bce"][19]
+
+
+@pytest.mark.parametrize("data", EPOCHS)
+@pytest.mark.parametrize("notebook", FACES)
+def test_no_seams_at_the_thirds_of_the_height(notebook, data):
+    """The original's scrambled pixels left horizontal edges there."""
+    pictures = np.stack([np.asarray(Image.open(face_run(notebook, data) / f"{i}.png")).astype(int) for i in range(10)])
+    steps = abs(np.diff(pictures, axis=1)).mean(axis=(0, 2, 3))  # from row to row
+    for third in (21, 42):
+        assert steps[third - 1:third + 1].max() < 1.5 * np.median(steps[third - 8:third + 8])
 
 
 def test_no_original_of_a_real_set_is_committed():
