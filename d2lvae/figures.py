@@ -2,6 +2,8 @@
 
 Colours are from Okabe and Ito's set, which colour-blind readers can tell apart.
 """
+import io
+
 import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
@@ -124,5 +126,7 @@ def show_history(history, title, recorded=()):
 
 def save(figure, path):
     """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
-    figure.savefig(path, dpi=DOTS_AN_INCH, pil_kwargs={"optimize": True})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DOTS_AN_INCH)
+    Image.open(drawn).convert("RGB").save(path, optimize=True)  # without the needless fourth channel
     d2l.plt.close(figure)

@@ -149,7 +149,6 @@ def _decode_all(folder, names, image_size):
         for _ in tqdm(pool.map(work, range(len(names)), chunksize=64), total=len(names), unit=" pictures",
                       desc="decoding", disable=not bar):
             pass
-    failed.sort()
     return np.delete(pictures, failed, axis=0), [names[i] for i in failed]
 
 
