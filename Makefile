@@ -48,7 +48,7 @@ define faces
 	done
 endef
 
-faces: RUNS := convvae_bce:30 convvae_convdisc:30 densevae_bce:40 densevae_logreg:20 convvae_resnet:5
+faces: RUNS := convvae_bce:30 convvae_convdisc:30 densevae_bce:50 densevae_logreg:20 convvae_resnet:5
 faces: $(READY)  ## the README's five runs on drawn faces (about 25 minutes on two cores)
 	$(call faces,drawn)
 

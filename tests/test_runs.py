@@ -151,6 +151,20 @@ def test_resume_after_solo_epochs_equals_never_stopping(config, tiny_faces, tmp_
         assert all((ours[key] == theirs[key]).all() for key in theirs), name
 
 
+def test_a_setting_that_is_off_is_the_same_as_none(config, tiny_faces):
+    """Results from before `min_disc_loss` existed still belong to their configuration."""
+    config.update(num_train=0, disc_weight=10.0)
+    run = fit(conv_vae(), tiny_faces, config, conv_disc())
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert "min_disc_loss" not in metrics["config"]
+    metrics["config"].update(min_disc_loss=0.0, num_solo_epochs=0)
+    (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    again = fit(conv_vae(), tiny_faces, {**config, "min_disc_loss": 0.0, "num_solo_epochs": 0}, conv_disc())
+    assert again.folder == run.folder and again.history[-1]["loss"] == run.history[-1]["loss"]
+    resting = fit(conv_vae(), tiny_faces, {**config, "min_disc_loss": 0.5}, conv_disc())
+    assert "_min_disc_loss_0.5" in resting.folder.name
+
+
 def test_a_set_smaller_than_one_batch(config, tiny_faces):
     few = ImageSet("anime", tiny_faces.train[:16], tiny_faces.validation[:4], "from 20 files", True)
     run = fit(conv_vae(), few, {**config, "num_train": 0})
