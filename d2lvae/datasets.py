@@ -1,7 +1,8 @@
 """Data sets as uint8 arrays, each with a record of where it came from.
 
 A data set is taken by name.  `auto` means: MNIST if its files are there or can be downloaded,
-else digits drawn by rule; which one it was is printed, and stands in every figure and record.
+else digits drawn by rule; for faces, pictures from a folder, else faces drawn by rule.  Which one it
+was is printed, and stands in every figure and record.
 """
 import dataclasses
 import gzip
@@ -39,8 +40,9 @@ FACES = ("anime", "drawn_faces")  # names of the sets of faces
 MIN_FACES = 20
 NUM_DRAWN_FACES = 4_096  # for training; and for validation:
 NUM_DRAWN_VALIDATION = 1_024
-HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size (data/README.md says where to get some), "
-                    "or set D2LVAE_DATA to the folder above `anime`, or take drawn faces with -p data drawn")
+HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size (for example soumikrakshit/anime-faces or "
+                    "splcher/animefacedataset from Kaggle, by hand or with tools/get_faces.py; see data/README.md), or set "
+                    "D2LVAE_DATA to the folder above `anime`, or take drawn faces with -p data drawn")
 OFFLINE_SECONDS = 8  # what finding out that no mirror answers may take
 MAX_DOWNLOAD = 20_000_000  # bytes; the largest published file has 9.9 million
 
@@ -233,14 +235,14 @@ def real_faces(folder, seed=0, image_size=64):
         Fewer than `MIN_FACES` of them can be read.
     """
     folder = pathlib.Path(folder)
-    files, unreadable = pictures.find_pictures(folder)
+    files, unreadable = pictures.find_pictures(folder) if folder.exists() else ([], [])
     if not files and not unreadable:
         raise NoPictures(f"no pictures ({', '.join(pictures.SUFFIXES)}) in {runtime.shown(folder)}. {HOW_TO_GET_FACES}")
     array, failed = pictures.load_pictures(folder, files, image_size, folder.with_name(f".{folder.name}_{image_size}.cache"))
     unreadable = sorted(unreadable + failed)
     if unreadable:
         print(f"{len(unreadable):,} file(s) or folder(s) in {runtime.shown(folder)} could not be read and are left out: "
-              f"{', '.join(unreadable[:3])}{', ...' if len(unreadable) > 3 else ''}")
+              f"{', '.join(map(_printable, unreadable[:3]))}{', ...' if len(unreadable) > 3 else ''}")
     if len(array) < MIN_FACES:
         raise DataError(f"{runtime.shown(folder)} has {len(array)} picture(s) that can be read; at least {MIN_FACES} are needed. "
                         f"{HOW_TO_GET_FACES}")
@@ -248,6 +250,11 @@ def real_faces(folder, seed=0, image_size=64):
     num_train = len(array) * 4 // 5
     return ImageSet("anime", array[order[:num_train]], array[order[num_train:]],
                     f"from {len(array):,} files", True)
+
+
+def _printable(name):
+    """A file's name with what is not text in it as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def drawn_faces(num_train=NUM_DRAWN_FACES, seed=0, image_size=64):

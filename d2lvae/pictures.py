@@ -123,7 +123,7 @@ def load_pictures(folder, files, image_size, cache):
         Names of the files that could not be decoded.
     """
     key = {"files": hashlib.sha256(json.dumps(files).encode()).hexdigest(), "image_size": image_size,
-           "pillow": PIL.__version__}
+           "decoded_by": hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest(), "pillow": PIL.__version__}
     found = read_cache(cache, key)
     if found is None:
         found = write_cache(cache, *_decode_all(pathlib.Path(folder), [name for name, _, _ in files], image_size), key)

@@ -22,7 +22,7 @@ import numpy as np
 from . import __version__, checkpoints, figures, runtime, training
 from .datasets import FACES
 from .files import replacing
-from .parameters import checked
+from .parameters import ParameterError, checked
 
 __all__ = ["Run", "RunError", "fit", "run_name"]
 
@@ -107,6 +107,9 @@ def _settings(vae, images, config, discriminator):
     if discriminator is not None:
         settings.update(disc=discriminator.config, disc_weight=checked("disc_weight", config["disc_weight"]))
         settings.update({name: checked(name, config[name]) for name in OFF if config.get(name)})
+        if settings.get("num_solo_epochs", 0) >= settings["epochs"]:
+            raise ParameterError(f"num_solo_epochs must be below epochs ({settings['epochs']}), or the discriminator never learns; "
+                                 f"found {settings['num_solo_epochs']}. For example: -p num_solo_epochs {settings['epochs'] // 2}")
     for name in ("disc_weight", *OFF):
         if discriminator is None and config.get(name):
             raise RunError(f"{name} is {config[name]}, but this experiment has no discriminator: give 0, or take a "

@@ -170,7 +170,7 @@ class Learner:
 
         The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
         that cannot tell.  Below `min_disc_loss` an image it has learnt enough and rests: it judges, but its
-        weights stay (Larsen et al., arXiv 1512.09300, balance their two nets in this way).
+        weights stay (a usual way of keeping the two nets in balance, not part of the seed's recipe).
         """
         total = 0
         for images, is_real in ((real, True), (reconstructed, False)):

@@ -148,7 +148,7 @@ class ConvVAE(VAE):
     Each of the encoder's convolutions (4 x 4, stride 2) halves the picture and doubles the channels,
     from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer gives
     2L numbers with neither on them.  The decoder goes the same way back.  At the size of 64 x 64,
-    512 latents and 32 base channels that makes 7.6 million weights.
+    512 latents and 32 base channels that makes 7.7 million weights.
 
     Parameters
     ----------

@@ -205,6 +205,23 @@ def test_too_few_is_an_error_that_says_what_to_do(anime, number, content):
         assert found in message and "anime" in message and "data/README.md" in message and "-p data drawn" in message
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_fresh_clone_has_no_anime_folder_or_an_empty_one(anime, there, capsys):
+    if not there:
+        anime.rmdir()
+    with pytest.raises(NoPictures, match="no pictures .*soumikrakshit/anime-faces or splcher/animefacedataset"):
+        load_faces("anime")
+    assert load_faces("auto", num_train=20, image_size=32).name == "drawn_faces"
+    assert "So these are drawn faces." in capsys.readouterr().out and not cache_of(anime, 32).exists()
+
+
+def test_a_name_that_is_no_text_can_be_printed(anime, capsys):
+    many(anime)
+    open(os.fsencode(anime) + b"/\xff.jpg", "wb").close()
+    assert len(load_faces("anime").train) == 20
+    assert r"left out: \udcff.jpg" in capsys.readouterr().out
+
+
 def test_auto_takes_drawn_faces_where_there_are_none_and_says_so(anime, capsys):
     (anime / "readme.txt").write_text("a folder of text files")
     images = load_faces("auto", num_train=30, image_size=32)
@@ -273,6 +290,16 @@ def test_a_cache_of_other_files_is_not_trusted(anime, change):
     assert after.sha256() != before
     if change == "content":
         assert 250 in after.train or 250 in after.validation
+
+
+def test_a_cache_by_an_older_decoder_is_not_trusted(anime, monkeypatch):
+    many(anime)
+    before = real_faces(anime).sha256()
+    newer = anime.parent / "pictures.py"
+    newer.write_text("another decoder")
+    monkeypatch.setattr(pictures, "__file__", str(newer))
+    monkeypatch.setattr(pictures, "decode", lambda path, size: np.full((3, size, size), 7, np.uint8))
+    assert real_faces(anime).sha256() != before
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "emptied", "other", "record"])

@@ -1,4 +1,4 @@
-"""Execute the committed notebooks in place, on drawn digits and with their own defaults.
+"""Execute the committed notebooks in place, on drawn digits or faces and with their own defaults.
 
     python tools/execute_notebooks.py notebooks/*.ipynb
 
