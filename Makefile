@@ -28,8 +28,11 @@ demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 test: $(READY)  ## run all tests: the package's and every notebook
 	$(BIN)/python -m pytest
 
-bench: $(READY)  ## measure the training steps (on an otherwise idle machine)
+bench: $(READY)  ## measure speed beside PyTorch's if it is installed (half an hour on an otherwise idle machine)
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/levers.py
+	$(BIN)/python benchmarks/precision.py
 
 mnist: $(READY)  ## the README's three MNIST runs, 50 epochs each (about 20 minutes on two cores)
 	@mkdir -p $(EXECUTED)

@@ -1,7 +1,10 @@
 """Discriminators: pictures in, one logit an image out; above 0 means "real"."""
+import sys
+
 import mxnet as mx
 from mxnet.gluon import nn
 
+from .layers import Dense
 from .parameters import checked
 from .vae import num_halvings
 
@@ -36,9 +39,9 @@ class DenseLogReg(mx.gluon.HybridBlock):
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
             for _ in range(num_layers):
-                self.body.add(nn.Dense(num_hiddens, activation="relu", in_units=in_units))
+                self.body.add(Dense(num_hiddens, in_units, activation="relu"))
                 in_units = num_hiddens
-            self.body.add(nn.Dense(1, in_units=in_units))
+            self.body.add(Dense(1, in_units))
 
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
@@ -82,11 +85,26 @@ class ConvDisc(mx.gluon.HybridBlock):
                 if not first:
                     self.body.add(nn.BatchNorm(in_channels=wide))
                 self.body.add(nn.LeakyReLU(0.2))
-            self.body.add(nn.Dense(1, in_units=16 * widths[-1]))
+            self.body.add(Dense(1, 16 * widths[-1]))
 
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
         return self.body(images).reshape((-1,))
+
+
+def _model_zoo():
+    """gluoncv's models, imported when wanted, because that takes seconds.
+
+    It refuses to be imported where PyTorch 2 is installed, which it would only offer more models for: so PyTorch is out of its sight meanwhile.
+    """
+    hidden = {name: module for name, module in sys.modules.items() if name == "torch"}
+    sys.modules["torch"] = None
+    try:
+        from gluoncv import model_zoo
+    finally:
+        del sys.modules["torch"]
+        sys.modules.update(hidden)
+    return model_zoo
 
 
 class ResNetDisc(mx.gluon.HybridBlock):
@@ -114,9 +132,8 @@ class ResNetDisc(mx.gluon.HybridBlock):
         self.image_shape = tuple(image_shape)
         self.config = {"net": "ResNetDisc", "name": name, "image_shape": list(self.image_shape)}
         checked("disc_net", name)
-        from gluoncv import model_zoo  # here, because it takes seconds to import
         with self.name_scope():
-            self.body = model_zoo.get_model(name, classes=1, pretrained=False)
+            self.body = _model_zoo().get_model(name, classes=1, pretrained=False)
         self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths, before they are asked for
 
     def hybrid_forward(self, F, images):

@@ -11,8 +11,17 @@ __all__ = ["bce", "l2", "kl_divergence", "adversarial", "PIXEL_LOSSES"]
 
 
 def _sum_per_image(values):
-    """(N, ...) -> (N,)"""
-    return values.sum(axis=0, exclude=True)
+    """(N, ...) -> (N,), as a product with ones, which MXNet computes many times faster than its own sum."""
+    F = mx.nd if isinstance(values, mx.nd.NDArray) else mx.sym
+    values = values.reshape((0, -1))
+    ones = F.ones_like(values.slice_axis(axis=0, begin=0, end=1))
+    return F.FullyConnected(values, ones, no_bias=True, num_hidden=1).reshape((-1,))
+
+
+def sigmoid(logits):
+    """1 / (1 + exp(-x)), many times faster than MXNet's operator of that name."""
+    F = mx.nd if isinstance(logits, mx.nd.NDArray) else mx.sym
+    return F.Activation(logits, act_type="sigmoid")
 
 
 def _softplus(logits):
@@ -66,7 +75,7 @@ def l2(logits, images):
     NDArray or Symbol, shape (N,)
         Squared intensity an image; nats up to a constant under a Gaussian of variance 1/2.
     """
-    return _sum_per_image((logits.sigmoid() - images).square())
+    return _sum_per_image((sigmoid(logits) - images).square())
 
 
 def kl_divergence(mean, log_var):

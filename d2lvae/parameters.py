@@ -5,6 +5,8 @@ import difflib
 import math
 import typing
 
+from . import runtime
+
 __all__ = ["ParameterError", "check_parameters", "checked"]
 
 
@@ -57,6 +59,7 @@ RULES = {
     "num_solo_epochs": _whole(0, "5"),
     "min_disc_loss": _Rule(float, "a number of at least 0", "0.1", lambda value: value >= 0),
     "pixel_loss": _one_of("bce", "l2"),
+    "precision": _one_of("float32", "bfloat16"),
     "pixel_weight": _weight(),
     "kl_weight": _weight(),
     "disc_weight": _weight(),
@@ -138,6 +141,9 @@ def checked(name, value):
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
         raise ParameterError(f"{name} must be {rule.expected}; found {value!r} ({kind}){hint} "
                              f"For example: -p {name} {close[0] if close else rule.example}")
+    if name == "precision" and value == "bfloat16" and not runtime.has_bfloat16():
+        raise ParameterError(f"{name} 'bfloat16' needs a processor that computes in it (on Linux, with avx512_bf16 among the flags in "
+                             "/proc/cpuinfo: Intel's since Cooper Lake, AMD's since Zen 4); this one does not. For example: -p precision float32")
     return value
 
 

@@ -30,6 +30,7 @@ NUM_PICTURES = 10
 # The original project's settings: folder names tell only what differs from them.
 USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
 OFF = {"num_solo_epochs": 0, "min_disc_loss": 0.0}  # of a run with a discriminator; in its settings only if they are on
+FLOAT32 = {"precision": "float32"}  # likewise, of any run
 USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
 USUAL_IMAGE_SIZE = 64  # of faces
 USUAL_RESNET = "resnet18_v1"
@@ -85,7 +86,7 @@ def run_name(settings):
 
 def _unusual(settings, nets, faces):
     """The settings that the original's folder name does not tell and that differ from the original's."""
-    usual, found = {**USUAL, **OFF}, {**OFF, **settings}
+    usual, found = {**USUAL, **OFF, **FLOAT32}, {**OFF, **FLOAT32, **settings}
     if faces:
         usual.update(pixel_loss="bce", image_size=USUAL_IMAGE_SIZE)
         found["image_size"] = nets[0]["image_shape"][1]
@@ -104,6 +105,9 @@ def _settings(vae, images, config, discriminator):
         raise RunError(f"the parameters lack {', '.join(missing)}: every notebook's first cell sets them")
     settings = {name: checked(name, config[name]) for name in names}
     settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
+    settings.update({name: checked(name, config[name]) for name, usual in FLOAT32.items() if config.get(name, usual) != usual})
+    if "precision" in settings and not any("Conv" in net.config["net"] or "ResNet" in net.config["net"] for net in (vae, discriminator) if net):
+        raise ParameterError("precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32")
     if discriminator is not None:
         settings.update(disc=discriminator.config, disc_weight=checked("disc_weight", config["disc_weight"]))
         settings.update({name: checked(name, config[name]) for name in OFF if config.get(name)})

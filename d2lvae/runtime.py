@@ -9,8 +9,11 @@ import pathlib
 import platform
 import sys
 
-__all__ = ["set_threads", "threads", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
+__all__ = ["set_threads", "threads", "has_bfloat16", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
 
+_FloatingPointMode = ctypes.c_uint32 * 8  # glibc's fenv_t on x86-64; the last word is MXCSR
+_LIBM = (ctypes.CDLL("libm.so.6") if sys.platform == "linux" and platform.machine() == "x86_64"
+         and platform.libc_ver()[0] == "glibc" else None)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 
 
@@ -18,16 +21,25 @@ def set_threads():
     """Choose MXNet's threads: one operator at a time, each on all cores (on half of them where there are many).
 
     Convolutions and large dense layers gain more from that than from two operators at a time on one
-    core each; the small nets for digits hardly care.  A variable that the user has set stays as it is.
+    core each; the small nets for digits hardly care.  OMP_NUM_THREADS stays as it is if the user has set it. One
+    worker is needed in any case: MXNet 1.9 writes BatchNorm's running statistics without telling its other workers.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(min(cores, max(2, cores // 2), 8)))
-    os.environ.setdefault("MXNET_CPU_WORKER_NTHREADS", "1")
+    os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
 
 
 def threads():
     """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
     return {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
+
+
+def has_bfloat16():
+    """Whether the processor has instructions for bfloat16 that MXNet's oneDNN uses; False where it cannot be told."""
+    try:
+        return "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # not Linux
+        return False
 
 
 def watched():
@@ -37,28 +49,26 @@ def watched():
 
 @contextlib.contextmanager
 def denormals_as_zero():
-    """Threads that are started in this block compute with 0 in place of numbers below 1e-38.
+    """This thread, in this block, and threads that are started in it, compute with 0 in place of numbers below 1e-38.
 
     Where a gradient has become exactly 0 (a ReLU that never fires again), Adam's mean of gradients
-    decays into such numbers and stays there, and the processor handles them many times slower:
-    after some epochs that costs about a sixth of the speed on MNIST (`make bench` measures it).  A
-    new thread inherits the mode from the one that starts it, so MXNet's are started here; the caller's own mode is
+    decays into such numbers and stays there, and processors may handle them many times slower: the
+    longer a training, the more of them (benchmarks/levers.py measures a short one).  A new thread inherits the mode from the one that starts it, so MXNet's are started here; the caller's own mode is
     restored.  Elsewhere than on Linux with x86-64 processors nothing is done; and MXNet starts its
     threads anew, without the mode, when the process forks (before Python 3.10, at every subprocess).
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
+    if _LIBM is None:
         yield
         return
-    libm = ctypes.CDLL("libm.so.6")
-    before = (ctypes.c_uint32 * 8)()  # glibc's fenv_t; the last word is MXCSR
-    libm.fegetenv(before)
-    flushing = (ctypes.c_uint32 * 8)(*before)
+    before = _FloatingPointMode()
+    _LIBM.fegetenv(before)
+    flushing = _FloatingPointMode(*before)
     flushing[7] |= 0x8040  # flush to zero | denormals are zero
-    libm.fesetenv(flushing)
+    _LIBM.fesetenv(flushing)
     try:
         yield
     finally:
-        libm.fesetenv(before)
+        _LIBM.fesetenv(before)
 
 
 def _is_project(folder):

@@ -9,8 +9,10 @@ from d2l import mxnet as d2l
 from mxnet import autograd
 from tqdm.auto import tqdm
 
-from . import losses, runtime
+from . import layers, losses, runtime
 from .checkpoints import net_arrays, set_net_arrays
+from .graphs import Graph
+from .optimizer import Optimizer
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 
@@ -28,76 +30,7 @@ def initialize(net, seed, ctx=None):
     net.hybridize(static_alloc=True, static_shape=True)
 
 
-class _Objective(mx.gluon.HybridBlock):
-    """uint8 pictures -> what a VAE pays for them without a discriminator, as one graph.
-
-    Gives the weighted loss (N,), the sums over the batch of the pixel loss and the KL (2,), and,
-    if asked, the pictures in [0, 1] and their reconstructions, both (N, C, H, W).
-    """
-
-    def __init__(self, vae, with_pictures, pixel_loss, pixel_weight, kl_weight, **kwargs):
-        super().__init__(**kwargs)
-        self.vae, self.with_pictures = vae, with_pictures
-        self.pixel_loss = losses.PIXEL_LOSSES[pixel_loss]
-        self.pixel_weight, self.kl_weight = pixel_weight, kl_weight
-
-    def hybrid_forward(self, F, images):
-        images = images.astype("float32") / 255
-        logits, mean, log_var = self.vae(images)
-        pixel = self.pixel_loss(logits, images)
-        kl = losses.kl_divergence(mean, log_var)
-        loss = pixel * self.pixel_weight + kl * self.kl_weight
-        sums = F.concat(pixel.sum(), kl.sum(), dim=0)
-        return (loss, sums, images, logits.sigmoid()) if self.with_pictures else (loss, sums)
-
-
-class Optimizer:
-    """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
-
-    Parameters
-    ----------
-    net : HybridBlock
-        Initialised.
-    lr : float
-        Learning rate.
-
-    References
-    ----------
-    Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980.
-    """
-
-    def __init__(self, net, lr):
-        self.net, self.lr = net, lr
-        self.parameters = {name[len(net.prefix):]: p for name, p in net.collect_params().items()
-                           if p.grad_req != "null"}
-        self.set_state({}, 0)
-
-    def step(self, batch_size):
-        """Update with the gradients of a loss summed over `batch_size` images."""
-        self.rule.rescale_grad = 1 / batch_size
-        self.steps += 1
-        for i, (parameter, moments) in enumerate(zip(self.parameters.values(), self.moments)):
-            self.rule.update(i, parameter.data(), parameter.grad(), moments)
-
-    def state(self):
-        """The moments as numpy arrays, by 'mean/NAME' and 'var/NAME'."""
-        return {f"{kind}/{name}": moment.asnumpy()
-                for name, moments in zip(self.parameters, self.moments)
-                for kind, moment in zip(("mean", "var"), moments)}
-
-    def set_state(self, state, steps):
-        """Go on from another's `state()` after its `steps`; an empty state is a new beginning."""
-        self.steps = steps
-        self.rule = mx.optimizer.Adam(learning_rate=self.lr, begin_num_update=steps)
-        self.moments = [self.rule.create_state(i, parameter.data())
-                        for i, parameter in enumerate(self.parameters.values())]
-        for name, value in state.items():
-            kind, parameter = name.split("/", 1)
-            moments = self.moments[list(self.parameters).index(parameter)]
-            moments[("mean", "var").index(kind)][:] = mx.nd.array(value)
-
-
-def _on_device(images, ctx):
+def on_device(images, ctx):
     """A numpy minibatch as an NDArray, without the wait for the engine that `mx.nd.array` has."""
     return mx.nd.from_numpy(np.array(images, order="C"), zero_copy=True).as_in_context(ctx)
 
@@ -112,28 +45,79 @@ class Learner:
     discriminator : HybridBlock or None
         Initialised, on the same device; None for a VAE alone.
     config : dict
-        `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, and with a discriminator `disc_weight` and perhaps
-        `min_disc_loss`.
+        `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, perhaps `precision`, and with a discriminator `disc_weight` and
+        perhaps `min_disc_loss`.
+
+    Notes
+    -----
+    The step's three computations (the VAE's own loss, the discriminator's, its verdict on the VAE) are methods that
+    take and give Symbols; each is compiled at its first use, see :class:`d2lvae.graphs.Graph`.
     """
 
     def __init__(self, vae, discriminator, config):
-        self.vae, self.discriminator = vae, discriminator
+        self.vae, self.discriminator, self.config = vae, discriminator, config
         self.ctx = next(iter(vae.collect_params().values())).list_ctx()[0]
-        self.objective = _Objective(vae, discriminator is not None, config["pixel_loss"],
-                                    config["pixel_weight"], config["kl_weight"])
-        self.objective.hybridize(static_alloc=True, static_shape=True)
         self.vae_optimizer = Optimizer(vae, config["lr"])
         self.optimizers = {"vae": self.vae_optimizer}
         if discriminator is not None:
-            self.disc_weight = config["disc_weight"]
-            self.min_disc_loss = config.get("min_disc_loss", 0.0)
-            self.statistics = [p.data() for p in discriminator.collect_params().values()
-                               if p.grad_req == "null"]  # BatchNorm's running means and variances
             self.disc_optimizer = Optimizer(discriminator, config["lr"])
-            for parameter in self.disc_optimizer.parameters.values():
-                parameter.grad_req = "add"  # over the real and the reconstructed batch
-                parameter.zero_grad()
             self.optimizers["disc"] = self.disc_optimizer
+            self.has_statistics = any(p.grad_req == "null" for p in discriminator.collect_params().values())
+        self.precision = config.get("precision", "float32")
+        self.graphs = {}
+
+    def _graph(self, function, num_inputs, batch_size, **nets):
+        """The compiled `function` for this batch size (an epoch's last batch may be smaller than the others)."""
+        key = function.__name__, batch_size
+        if key not in self.graphs:
+            static = batch_size == self.config.get("batch_size", batch_size)
+            self.graphs[key] = Graph(function, num_inputs, batch_size, precision=self.precision, static=static, **nets)
+        return self.graphs[key]
+
+    def objective(self, images):
+        """What a VAE pays for uint8 pictures without a discriminator.
+
+        Parameters
+        ----------
+        images : NDArray, uint8, shape (N, C, H, W)
+
+        Returns
+        -------
+        list of NDArray
+            The weighted loss (N,), the sums over the batch of pixel loss and KL (2,), and, with a discriminator,
+            the pictures in [0, 1] and their reconstructions, both (N, C, H, W).
+        """
+        return self._graph(self._objective, 1, len(images), learning=[self.vae])(images)
+
+    def _objective(self, images):
+        config = self.config
+        images = images.astype("float32") / 255
+        logits, mean, log_var = self.vae(images)
+        pixel = losses.PIXEL_LOSSES[config["pixel_loss"]](logits, images)
+        kl = losses.kl_divergence(mean, log_var)
+        loss = pixel * config["pixel_weight"] + kl * config["kl_weight"]
+        sums = mx.sym.concat(pixel.sum(), kl.sum(), dim=0)
+        pictures = [] if self.discriminator is None else [mx.sym.BlockGrad(images), losses.sigmoid(logits)]
+        return [loss, mx.sym.BlockGrad(sums), *pictures]
+
+    def _judgement(self, real, reconstructed):
+        """What the discriminator pays, (N,), and its sum (1,).
+
+        Two batches where it has running statistics: BatchNorm must not mix real and reconstructed ones.
+        """
+        if self.has_statistics:
+            logits = [self.discriminator(images) for images in (real, reconstructed)]
+        else:
+            with layers.compiled_for(2 * layers.batch_size() if layers.batch_size() else None):
+                logits = self.discriminator(mx.sym.concat(real, reconstructed, dim=0)).split(2, axis=0)
+        loss = losses.adversarial(logits[1], False) + losses.adversarial(logits[0], True)  # so the statistics see the real ones first
+        return [loss, mx.sym.BlockGrad(loss.sum())]
+
+    def _verdict(self, reconstructed, sums, disc_sum):
+        """What the VAE pays for not being taken for real, weighted (N,); and all sums of a step (4,)."""
+        loss = losses.adversarial(self.discriminator(reconstructed), True)
+        return [loss * self.config["disc_weight"],
+                mx.sym.BlockGrad(mx.sym.concat(sums, loss.sum(), disc_sum, dim=0))]
 
     def step(self, images, solo=False):
         """Learn from one minibatch.
@@ -148,67 +132,46 @@ class Learner:
         -------
         NDArray, shape (2,) or (4,)
             Sums over the batch: pixel loss, KL, and with a discriminator the adversarial loss and
-            the discriminator's own.  Still being computed: reading it waits.
+            the discriminator's own.
         """
-        images = _on_device(images, self.ctx)
+        images = on_device(images, self.ctx)
         with autograd.record():
             loss, sums, *pictures = self.objective(images)
         if self.discriminator is None or solo:
             loss.backward()
         else:
             real, reconstructed = pictures
-            disc_sum = self._teach_discriminator(real.detach(), reconstructed.detach())
-            gradient, adversarial_sum = self._verdict(reconstructed.detach())
-            autograd.backward([loss, reconstructed],
-                              [mx.nd.ones_like(loss), self.disc_weight * gradient])
-            sums = mx.nd.concat(sums, adversarial_sum, disc_sum, dim=0)
+            disc_sum = self.teach_discriminator(real.detach(), reconstructed.detach())
+            with autograd.record():
+                verdict, sums = self.verdict(reconstructed, sums, disc_sum)
+            autograd.backward([loss, verdict])
         self.vae_optimizer.step(len(images))
         return sums
 
-    def _teach_discriminator(self, real, reconstructed):
+    def teach_discriminator(self, real, reconstructed):
         """One step of the discriminator towards telling the two apart; its summed loss.
 
         The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
         that cannot tell.  Below `min_disc_loss` an image it has learnt enough and rests: it judges, but its
         weights stay (a usual way of keeping the two nets in balance, not part of the seed's recipe).
         """
-        total = 0
-        for images, is_real in ((real, True), (reconstructed, False)):
-            with autograd.record():
-                loss = losses.adversarial(self.discriminator(images), is_real)
-            loss.backward()  # the gradients add up
-            self._settle()
-            total = total + loss.sum()
-        if not self.min_disc_loss or total.asscalar() >= self.min_disc_loss * len(real):
-            self.disc_optimizer.step(len(real))
-        for parameter in self.disc_optimizer.parameters.values():
-            parameter.zero_grad()
+        num_images, limit = len(real), self.config.get("min_disc_loss", 0.0)
+        graph = self._graph(self._judgement, 2, num_images, learning=[self.discriminator])
+        with autograd.record():
+            loss, total = graph(real, reconstructed)
+        loss.backward()
+        if not limit or total.asscalar() >= limit * num_images:
+            self.disc_optimizer.step(num_images)
         return total
 
-    def _verdict(self, reconstructed):
-        """The adversarial loss's gradient with respect to the reconstructions, and its sum.
+    def verdict(self, reconstructed, sums, disc_sum):
+        """The discriminator's part of the VAE's loss, (N,), and the sums of the whole step, (4,).
 
-        Asked for that gradient alone, so that none is computed for the discriminator's weights;
+        With a gradient to the reconstructions alone: none is computed for the discriminator's weights, and
         its running statistics stay as they are.
         """
-        before = [array.copy() for array in self.statistics]
-        reconstructed.attach_grad()
-        with autograd.record():
-            loss = losses.adversarial(self.discriminator(reconstructed), True)
-        gradient = autograd.grad(loss, reconstructed)[0]
-        self._settle()
-        for array, value in zip(self.statistics, before):
-            value.copyto(array)
-        return gradient, loss.sum()
-
-    def _settle(self):
-        """Wait until the discriminator's running statistics are what they should be, if it has any.
-
-        MXNet 1.9 writes them in the backward pass without telling its engine, so whoever reads or
-        writes them next may come too early.
-        """
-        if self.statistics:
-            mx.nd.waitall()
+        return self._graph(self._verdict, 3, len(reconstructed), frozen=[self.discriminator])(
+            reconstructed, sums, disc_sum)
 
     def state(self):
         """Weights and optimisers' moments by 'vae/...', 'vae_adam/...', and the steps each net has taken."""
@@ -270,8 +233,7 @@ def _interruptible():
 def train(learner, images, config, history, on_epoch):
     """Train from the epoch after those in `history` up to `config['epochs']`.
 
-    Losses stay on the device and are read once an epoch (by the bar, once in a while, those that
-    are already computed).  Ctrl-C ends the loop after the minibatch.
+    Losses stay on the device and are read once an epoch (by the bar, once in a while).  Ctrl-C ends the loop after the minibatch.
 
     Parameters
     ----------
@@ -307,11 +269,10 @@ def train(learner, images, config, history, on_epoch):
             for batch in minibatches(images, config["batch_size"], config["seed"], epoch):
                 sums.append(learner.step(batch, solo))
                 if len(sums) > 16:
-                    sums[-16].wait_to_read()  # lets the queue grow no further
-                    if len(sums) % 64 == 0 and not quiet:
-                        done = sums[:-16]
-                        shown = _means(done, len(done) * config["batch_size"], config)
-                        bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
+                    sums[-16].wait_to_read()  # on a GPU, lets the queue grow no further
+                if len(sums) % 64 == 0 and not quiet:
+                    shown = _means(sums, len(sums) * config["batch_size"], config)
+                    bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
                 bar.update(len(batch))
                 if wish.is_set():
                     mx.nd.waitall()
@@ -328,7 +289,7 @@ def train(learner, images, config, history, on_epoch):
             bar.set_postfix(epoch=epoch, loss=f"{means['loss']:.2f}", refresh=False)
             if quiet:
                 print(epoch_line(history, epochs), flush=True)
-    mx.nd.waitall()  # the VAE's own BatchNorm statistics, too: see Learner._settle
+    mx.nd.waitall()  # the nets' BatchNorm statistics, too, of which MXNet's engine does not know
     if history and not quiet:
         print(epoch_line(history, epochs))
     return True
@@ -345,7 +306,7 @@ def epoch_line(history, epochs):
             f"{left // 60:.0f} min {left % 60:02.0f} s left")
 
 
-def evaluate(learner, images, config, batch_size=256):
+def evaluate(learner, images, config):
     """The VAE's own losses on pictures it was not trained on, with sampled latents.
 
     Parameters
@@ -353,15 +314,17 @@ def evaluate(learner, images, config, batch_size=256):
     learner : Learner
     images : numpy.ndarray, uint8, shape (N, C, H, W)
     config : dict
-        `seed` and the losses' weights.
+        `seed`; `batch_size`, any: the training's saves compiling another graph.
 
     Returns
     -------
     dict
         'pixel_loss' and 'kl', nats an image.
     """
+    mx.nd.waitall()
     mx.random.seed(streams(config["seed"], 0)[1])
-    sums = [learner.objective(_on_device(images[i:i + batch_size], learner.ctx))[1]
+    batch_size = config["batch_size"]
+    sums = [learner.objective(on_device(images[i:i + batch_size], learner.ctx))[1]
             for i in range(0, len(images), batch_size)]
     totals = mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0) / len(images)
     return {"pixel_loss": float(totals[0]), "kl": float(totals[1])}

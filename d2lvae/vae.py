@@ -6,6 +6,8 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 import mxnet as mx
 from mxnet.gluon import nn
 
+from .layers import Dense
+
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
 
@@ -13,7 +15,7 @@ def _hidden_layers(num_layers, num_hiddens, in_units):
     """`num_layers` dense layers with ReLU, and the width that the last one gives."""
     layers = nn.HybridSequential(prefix="")
     for _ in range(num_layers):
-        layers.add(nn.Dense(num_hiddens, activation="relu", in_units=in_units))
+        layers.add(Dense(num_hiddens, in_units, activation="relu"))
         in_units = num_hiddens
     return layers, in_units
 
@@ -122,9 +124,9 @@ class DenseVAE(VAE):
         num_pixels = channels * height * width
         with self.name_scope():
             self.encoder, out = _hidden_layers(num_layers, num_hiddens, num_pixels)
-            self.encoder.add(nn.Dense(2 * num_latents, in_units=out))
+            self.encoder.add(Dense(2 * num_latents, out))
             self.decoder, out = _hidden_layers(num_layers, num_hiddens, num_latents)
-            self.decoder.add(nn.Dense(num_pixels, in_units=out))
+            self.decoder.add(Dense(num_pixels, out))
 
 
 def num_halvings(image_shape):
@@ -181,7 +183,7 @@ class ConvVAE(VAE):
             for narrow, wide in zip(channels, widths):
                 self.encoder.add(nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow),
                                  nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
-            self.encoder.add(nn.Dense(2 * num_latents, in_units=16 * widths[-1]))
+            self.encoder.add(Dense(2 * num_latents, 16 * widths[-1]))
             self.decoder = nn.HybridSequential(prefix="")
             self.decoder.add(nn.HybridLambda(lambda F, z: z.reshape((0, 0, 1, 1))),
                              nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents))

@@ -130,15 +130,57 @@ def test_the_price_in_pixels_on_the_test_set():
     assert "{:.1f} nats of pixel loss against {:.1f} without it".format(*costs) in README
 
 
+BENCHMARKS = ROOT / "results" / "benchmarks"
+EXPERIMENTS = [*RUNS, *FACES]
+
+
+def speed_rows(columns):
+    """The cells of the speed section's rows with so many columns, by experiment."""
+    part = README[README.index("## Speed"):]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows if len(row) == columns and row[0] in EXPERIMENTS}
+
+
 def test_speed_table():
-    rates = json.loads((ROOT / "results" / "benchmarks" / "train_step.json").read_text())["images_per_second"]
-    median = lambda values: sorted(values)[len(values) // 2]
-    rows = re.findall(r"^\| (?:dense VAE on MNIST's size|\+ logistic.*?) \|(.*)\|$", README, re.M)
-    assert len(rows) == len(rates) == 2
-    for by_way, row in zip(rates.values(), rows):
-        cells = [cell.strip() for cell in row.split("|")]
-        assert cells[:3] == [f"{median(by_way[way]):,.0f}" for way in ("ours", "denormals", "plain")]
-        assert cells[3] == f"{median([a / b for a, b in zip(by_way['ours'], by_way['plain'])]):.2f}"
+    results = json.loads((BENCHMARKS / "train_step.json").read_text())
+    rows, ratios = speed_rows(9), []
+    assert list(rows) == EXPERIMENTS == list(results["images_per_second"])
+    for name, cells in rows.items():
+        medians = {way: np.median(rates) for way, rates in results["images_per_second"][name].items()}
+        best = max((way for way in medians if way.startswith("pytorch")), key=medians.get)
+        to = {way: np.median(np.divide(results["images_per_second"][name]["ours"], rates)) for way, rates in results["images_per_second"][name].items()}
+        ratios.append(to[best])
+        expected = [f"{medians['ours']:,.0f}", f"{medians[best]:,.0f} ({best[len('pytorch '):]})", f"{ratios[-1]:.2f}"]
+        for way, ratio in (("original", to.get("original")), ("bfloat16", 1 / to.get("bfloat16", 1))):
+            expected += [f"{medians[way]:,.0f}", f"{ratio:.2f}"] if way in medians else ["", ""]
+        assert cells == [*expected, f"{results['ceiling'][name]['images_per_second']:,.0f}"]
+    assert f"the lowest ratio is {min(ratios):.2f}, their geometric mean {np.exp(np.log(ratios).mean()):.2f}" in README
+    assert f"({results['machine']['gflop_per_second']:,.0f} GFLOP/s)" in README and f"({results['machine']['gigabytes_per_second']:.0f} GB/s)" in README
+
+
+def test_levers_table():
+    found = json.loads((BENCHMARKS / "levers.json").read_text())["speed_up"]
+    rows = speed_rows(7)
+    levers = ["one-pass Adam", "flipped products", "sums as products", "fast sigmoid", "one judged batch", "flushed denormals"]
+    assert rows == {name: [f"{found[name][lever]:.2f}" if lever in found[name] else "" for lever in levers] for name in EXPERIMENTS}
+    assert f"| experiment | {' | '.join(levers)} |" in README
+
+
+def test_start_memory_and_growth_tables():
+    results = json.loads((BENCHMARKS / "scaling.json").read_text())
+    assert speed_rows(5) == {name: [f"{start['seconds_to_first_step']:.1f}", f"{start['peak_megabytes']:,.0f}",
+                                    *(f"{results['threads'][name][count]:,.0f}" for count in ("1", "2"))] for name, start in results["start"].items()}
+    assert f"alone hold {results['bare_megabytes']:.0f} MB" in README
+    for kind in ("data", "batch"):
+        for rows in zip(*(results[kind][name] for name in ("mnist_densevae_bce", "anime_convvae_bce"))):
+            cells = [f"{row['images_per_second']:,.0f} | {row['seconds_to_first_step']:.1f} | {row['peak_megabytes']:,.0f}" for row in rows]
+            assert f"| {rows[0]['pictures']:,} | {rows[0]['batch_size']} | {' | '.join(cells)} |" in README
+
+
+def test_bfloat16_in_words():
+    losses = json.loads((BENCHMARKS / "precision.json").read_text())["loss"]
+    worst = max(abs(loss["bfloat16"] / loss["float32"] - 1) for loss in losses.values())
+    assert len(losses) == 3 and f"within {worst:.2%} of float32's" in README
 
 
 def test_pages_and_pictures_that_are_linked_exist():

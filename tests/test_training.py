@@ -113,11 +113,14 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
 def test_the_vaes_part_leaves_the_discriminator_alone(config, tiny, small_vae, small_disc, normed):
     ours = learner(config, small_vae(), NormedDisc() if normed else small_disc())
     x = mx.nd.array(tiny.train[:16]).astype("float32") / 255
+    x.attach_grad()
     for gradient in (p.grad() for p in ours.discriminator.collect_params().values() if p.grad_req != "null"):
         gradient[:] = 123
     before = net_arrays(ours.discriminator)
-    gradient, _ = ours._verdict(x)
-    assert np.abs(gradient.asnumpy()).max() > 0
+    with autograd.record():
+        loss, _ = ours.verdict(x, mx.nd.zeros(2), mx.nd.zeros(1))
+    loss.backward()
+    assert np.abs(x.grad.asnumpy()).max() > 0
     assert all(same(before, net_arrays(ours.discriminator)).values()), "weights or statistics moved"
     assert all((g == 123).all() for g in gradients(ours.discriminator).values()), "gradients were computed"
 
@@ -136,7 +139,7 @@ def test_the_discriminators_statistics_move_in_its_own_part_only(config, tiny, s
     ours = learner(config, small_vae(), NormedDisc())
     mx.random.seed(0)
     ours.step(tiny.train[:16])
-    other._teach_discriminator(x, fake)
+    other.teach_discriminator(x, fake)
     for name, array in net_arrays(other.discriminator).items():
         if "running" in name:
             np.testing.assert_allclose(net_arrays(ours.discriminator)[name], array, rtol=1e-4, err_msg=name)
@@ -161,7 +164,7 @@ def test_the_discriminators_part_leaves_the_vae_alone(config, tiny, small_vae, s
     before = net_arrays(ours.vae)
     with autograd.record():
         _, _, real, fake = ours.objective(mx.nd.array(tiny.train[:16], dtype="uint8"))
-    ours._teach_discriminator(real.detach(), fake.detach())
+    ours.teach_discriminator(real.detach(), fake.detach())
     assert all(same(before, net_arrays(ours.vae)).values())
     assert all((g == 123).all() for g in gradients(ours.vae).values())
 
@@ -179,14 +182,13 @@ def test_a_weight_of_zero_is_no_discriminator(config, tiny, small_vae, small_dis
 def test_a_discriminator_that_is_good_enough_rests(config, tiny, small_vae, small_disc):
     """Its weights stay while its loss is below the limit; the VAE learns all the same."""
     x = mx.nd.array(tiny.train[:16]).astype("float32") / 255
-    loss = float(learner(config, small_vae(), small_disc())._teach_discriminator(x, x * 0).asscalar()) / 16
+    loss = float(learner(config, small_vae(), small_disc()).teach_discriminator(x, x * 0).asscalar()) / 16
     for limit, rests in ((0.0, False), (loss * 0.99, False), (loss * 1.01, True)):
         ours = learner(config, small_vae(), small_disc(), min_disc_loss=limit)
         before = net_arrays(ours.discriminator)
-        ours._teach_discriminator(x, x * 0)
+        ours.teach_discriminator(x, x * 0)
         assert all(same(before, net_arrays(ours.discriminator)).values()) is rests
         assert ours.disc_optimizer.steps == (0 if rests else 1)
-        assert all((g == 0).all() for g in gradients(ours.discriminator).values()), "left for the next step"
     before = net_arrays(ours.vae)
     ours.step(tiny.train[:16])
     assert not all(same(before, net_arrays(ours.vae)).values())

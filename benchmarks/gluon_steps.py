@@ -1,0 +1,79 @@
+"""Training steps in MXNet: this project's, and one as the original of 2019 wrote it."""
+import contextlib
+import itertools
+
+import d2lvae  # before mxnet
+import mxnet as mx
+from d2lvae import layers, losses, optimizer, runtime, training
+from mxnet import autograd
+
+from experiments import config, disc_weight, gluon_nets
+
+
+def initialized(name):
+    nets = gluon_nets(name)
+    for seed, net in enumerate(nets):
+        if net is not None:
+            training.initialize(net, seed)
+    return nets
+
+
+def ours(name, images, batch_size, precision="float32"):
+    """As `d2lvae.fit` runs it: shuffling, gathering and scaling included."""
+    learner = training.Learner(*initialized(name), config(name, precision=precision))
+    whole = images[:len(images) // batch_size * batch_size]
+    for epoch in itertools.count():
+        for batch in training.minibatches(whole, batch_size, 0, epoch):
+            yield learner.step(batch)
+
+
+def take_away(lever):
+    """Make the step do one thing as MXNet would by itself (see levers.py)."""
+    if lever == "one-pass Adam":
+        optimizer.Optimizer._step_on_cpu = optimizer.Optimizer._step_elsewhere
+    elif lever == "flipped products":
+        layers.WIDE = float("inf")
+    elif lever == "sums as products":
+        losses._sum_per_image = lambda values: values.sum(axis=0, exclude=True)
+    elif lever == "fast sigmoid":
+        losses.sigmoid = lambda logits: logits.sigmoid()
+    elif lever == "one judged batch":
+        training.Learner.has_statistics = property(lambda self: True, lambda self, value: None)
+    elif lever == "flushed denormals":  # by Adam; those in MXNet's threads are the worker's business
+        runtime.denormals_as_zero = contextlib.nullcontext
+    else:
+        raise ValueError(lever)
+
+
+def original(name, images, batch_size):
+    """As recorded in 2019, for an adversarial experiment: three forward passes of the VAE, a blocking read of the loss at every batch.
+
+    With MXNet's own operators, optimiser and number of threads (its driver sees to that). In its favour: hybridized nets without the original's
+    mistakes, float32 minibatches ready in memory, denormals flushed.
+    """
+    take_away("sums as products")
+    take_away("fast sigmoid")
+    vae, disc = initialized(name)
+    trainers = [mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 1e-3}) for net in (vae, disc)]
+    pixel_loss = losses.PIXEL_LOSSES[config(name)["pixel_loss"]]
+    pictures = mx.nd.array(images[:2048]).astype("float32") / 255
+    batches = [pictures[i:i + batch_size].copy() for i in range(0, len(pictures) - batch_size + 1, batch_size)]
+    for x in itertools.cycle(batches):
+        fake = vae(x)[0].sigmoid()
+        with autograd.record():
+            disc_loss = losses.adversarial(disc(x), True) + losses.adversarial(disc(fake), False)
+        disc_loss.backward()
+        trainers[1].step(batch_size)
+        verdict = losses.adversarial(disc(vae(x)[0].sigmoid()), True)
+        with autograd.record():
+            logits, mean, log_var = vae(x)
+            loss = pixel_loss(logits, x) + losses.kl_divergence(mean, log_var)
+            loss = loss + disc_weight(name) * losses.adversarial(disc(logits.sigmoid()), True)
+        loss.backward()
+        trainers[0].step(batch_size)
+        loss.sum().asscalar(), disc_loss.sum().asscalar(), verdict.sum().asscalar()
+        yield loss
+
+
+def wait():
+    mx.nd.waitall()

@@ -1,0 +1,66 @@
+"""What the benchmarks count and compare; their speeds are for an idle machine, not for a test."""
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ceiling
+import train_step
+from experiments import EXPERIMENTS, gluon_nets
+
+
+def test_the_eight_notebooks_are_the_eight_experiments():
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert len(EXPERIMENTS) == 8 and set(EXPERIMENTS) <= notebooks
+
+
+def test_arithmetic_by_hand():
+    layers = [784 * 400, 400 * 400, 400 * 400, 400 * 10, 5 * 400, 400 * 400, 400 * 400, 400 * 784]
+    assert ceiling.arithmetic("mnist_densevae_bce") == 2 * (3 * sum(layers) - 784 * 400)
+    disc = [784 * 200, 200]
+    assert ceiling.arithmetic("mnist_densevae_logreg") == 2 * (3 * sum(layers) - 784 * 400 + 2 * (3 * sum(disc) - 784 * 200) + 2 * sum(disc))
+    encoder = [32 * 32 * 32 * 3 * 16, 16 * 16 * 64 * 32 * 16, 8 * 8 * 128 * 64 * 16, 4 * 4 * 256 * 128 * 16, 4096 * 1024]
+    decoder = [512 * 256 * 16, 4 * 4 * 256 * 128 * 16, 8 * 8 * 128 * 64 * 16, 16 * 16 * 64 * 32 * 16, 32 * 32 * 32 * 3 * 16]
+    assert ceiling.arithmetic("anime_convvae_bce") == 2 * (3 * sum(encoder + decoder) - encoder[0])
+
+
+def test_traffic_by_hand():
+    weights = sum(int(np.prod(p.shape)) for p in gluon_nets("mnist_densevae_bce")[0].collect_params().values())
+    assert ceiling.traffic("mnist_densevae_bce") == 40 * weights and 1.2e6 < weights < 1.4e6
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_pytorchs_nets_have_the_same_weights(name):
+    pytest.importorskip("torch", reason="PyTorch (pip install -e '.[bench]') is not installed")
+    import torch_steps
+    for part, net in zip(("vae", "disc"), gluon_nets(name)):
+        peer = torch_steps.build(name, part)
+        assert (peer is None) == (net is None)
+        if net is not None:
+            ours = [tuple(p.shape) for p in net.collect_params().values() if p.grad_req != "null"]
+            assert sorted(map(tuple, (p.shape for p in peer.parameters()))) == sorted(ours)
+
+
+@pytest.mark.parametrize("way", ["ours", "original", "without one judged batch", "without flushed denormals"])
+def test_a_worker_trains_when_told_to(way, tmp_path):
+    np.save(tmp_path / "digits.npy", np.random.default_rng(0).integers(0, 256, (256, 1, 28, 28), np.uint8))
+    result = subprocess.run([sys.executable, "-W", "ignore", ROOT / "benchmarks" / "worker.py", way, "mnist_densevae_logreg", tmp_path / "digits.npy"],
+                            input="2\n3\n", stdout=subprocess.PIPE, text=True, check=True)
+    start, *measured = map(json.loads, result.stdout.splitlines())
+    assert 0 < start["seconds_to_first_step"] < 60 and 50 < start["peak_megabytes"] < 2000
+    assert len(measured) == 2 and all(0 < answer["seconds"] < 10 for answer in measured)
+
+
+def test_table_and_chart(tmp_path):
+    results = {"machine": {"cores": 2}, "ceiling": {"anime_convvae_convdisc": {"images_per_second": 200.0}}, "images_per_second": {
+        "anime_convvae_convdisc": {"ours": [90.0, 100.0, 400.0], "original": [50.0] * 3, "bfloat16": [120.0] * 3, "pytorch eager": [60.0] * 3,
+                                   "pytorch eager channels_last": [79.0, 80.0, 81.0]}}}
+    row = train_step.table(results)[1].split()
+    assert row == ["anime_convvae_convdisc", "100", "80", "eager", "channels_last", "1.25", "50", "2.00", "120", "1.20", "200", "50%"]
+    train_step.draw_chart(results, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 5000
