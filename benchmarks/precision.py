@@ -1,6 +1,6 @@
 """Does bfloat16 change what is learned? The same short training in both precisions, on drawn faces.
 
-    python benchmarks/precision.py [--epochs 4]      (10 minutes on two idle cores)
+    python benchmarks/precision.py [--epochs 1]      (two minutes on two idle cores)
 """
 import argparse
 import json
@@ -23,7 +23,7 @@ def final_loss(name, images, epochs, precision):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=1)
     epochs = parser.parse_args().epochs
     images = drawing_faces.draw_faces(4096)[0]
     results = {"machine": machine(), "epochs": epochs, "loss": {}}

@@ -28,8 +28,8 @@ def batch_size():
 class Dense(nn.Dense):
     """Gluon's dense layer, with another way to the same numbers where it is wide and the batch size known.
 
-    The oneDNN of MXNet 1.9 computes (N, in) x (in, units) slowly for minibatches, largely on one core, but is twice
-    to three times as fast when weights and pictures change places: (units, in) x (in, N), to be
+    The oneDNN of MXNet 1.9 computes (N, in) x (in, units) slowly for minibatches, largely on one core, but faster
+    when weights and pictures change places: (units, in) x (in, N), to be
     transposed.  Then N takes the place of the layer's width, which must be known in advance.
 
     Parameters
