@@ -4,11 +4,11 @@
 
 All eight experiments at the seed's sizes, batch size 64.  Each way of computing a step is a process of its own, as a user would start it (for
 this project, no environment variable set); they wait side by side and take turns, so that a machine whose speed drifts slows all.  Run it
-with nothing else going on: it takes some 15 minutes on two cores.  PyTorch (`pip install .[bench]`) is left out where it is not installed.
+with nothing else going on: it takes some 15 minutes on two cores.  PyTorch (`pip install -e '.[bench]'`) is left out where it is not installed.
 
 - ours: this project, as `d2lvae.fit` runs it; bfloat16: with that precision, where the processor has it;
 - pytorch ...: the same nets and step, as its best users would write them (torch_steps.py), eager or compiled, contiguous or channels_last, with
-  a memory allocator set to keep what is freed (on faces that makes PyTorch up to 1.4 times as fast);
+  a memory allocator set to keep what is freed;
 - original: as recorded in 2019 (gluon_steps.py), for the adversarial experiments, with the threads that MXNet takes by itself;
 - ceiling: the step's arithmetic at the rate of a large matrix product, plus the weights' memory traffic at the rate of a copy
   or an addition (ceiling.py); activations are not counted.

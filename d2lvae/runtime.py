@@ -53,8 +53,9 @@ def denormals_as_zero():
 
     Where a gradient has become exactly 0 (a ReLU that never fires again), Adam's mean of gradients
     decays into such numbers and stays there, and processors may handle them many times slower: the
-    longer a training, the more of them (benchmarks/levers.py measures a short one).  A new thread inherits the mode from the one that starts it, so MXNet's are started here; the caller's own mode is
-    restored.  Elsewhere than on Linux with x86-64 processors nothing is done; and MXNet starts its
+    longer a training, the more of them (benchmarks/levers.py measures a short one, and finds nothing).
+    A new thread inherits the mode from the one that starts it, so MXNet's are started here; the
+    caller's own mode is restored.  Elsewhere than on Linux with x86-64 processors nothing is done; and MXNet starts its
     threads anew, without the mode, when the process forks (before Python 3.10, at every subprocess).
     """
     if _LIBM is None:
