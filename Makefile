@@ -6,7 +6,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := results/notebooks
 PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
 
-.PHONY: help setup demo test bench mnist faces anime notebooks lab clean
+.PHONY: help setup demo test bench mnist faces anime study notebooks lab clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -58,6 +58,9 @@ faces: $(READY)  ## the README's five runs on drawn faces, into results/own (25 
 anime: RUNS := convvae_bce:20 convvae_convdisc:20 densevae_bce:20 densevae_logreg:20 convvae_resnet:5
 anime: $(READY)  ## the README's five runs on the pictures in data/anime, into results/own (an hour and a half for 23,000)
 	$(call faces,anime)
+
+study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)
+	$(BIN)/python -m d2lvae.study
 
 notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits and drawn faces
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)

@@ -186,7 +186,7 @@ def _keep(latest, previous):
     os.replace(spare, previous)
 
 
-def load_checkpoint(folder, config):
+def load_checkpoint(folder, config, usual=None):
     """The newest whole checkpoint of this configuration.
 
     Parameters
@@ -195,6 +195,8 @@ def load_checkpoint(folder, config):
         A run's folder.
     config : dict
         The configuration that wants to go on.
+    usual : dict, optional
+        What a setting is that one of the two does not name.
 
     Returns
     -------
@@ -216,8 +218,9 @@ def load_checkpoint(folder, config):
         except (CheckpointError, KeyError, TypeError) as error:
             damage.append(str(error))
             continue
-        differing = [f"{name} {found.get(name)!r} there, {config.get(name)!r} here"
-                     for name in sorted({*found, *config}) if found.get(name) != config.get(name)]
+        there, here = {**(usual or {}), **found}, {**(usual or {}), **config}
+        differing = [f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+                     for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
         if differing:
             raise CheckpointError(f"{path} is of another configuration ({'; '.join(differing)}). "
                                   "Give the same parameters, or resume False to begin anew")

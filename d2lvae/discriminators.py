@@ -1,14 +1,25 @@
-"""Discriminators: pictures in, one logit an image out; above 0 means "real"."""
+"""Discriminators: pictures in, one logit an image out; above 0 means "real".
+
+Each also shows what one of its hidden layers makes of pictures (`features`): the learned similarity metric of
+Larsen et al. (arXiv 1512.09300) compares pictures there.
+"""
 import sys
 
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .layers import Dense
+from .layers import Dense, SpectralConv, SpectralDense
 from .parameters import checked
 from .vae import num_halvings
 
 __all__ = ["DenseLogReg", "ConvDisc", "ResNetDisc"]
+
+
+def _through(layers, images):
+    """What a sequence of layers makes of pictures."""
+    for layer in layers:
+        images = layer(images)
+    return images
 
 
 class DenseLogReg(mx.gluon.HybridBlock):
@@ -43,6 +54,10 @@ class DenseLogReg(mx.gluon.HybridBlock):
                 in_units = num_hiddens
             self.body.add(Dense(1, in_units))
 
+    def features(self, images):
+        """Pictures (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens); without hidden layers the pictures themselves."""
+        return _through(list(self.body)[:-1], images)
+
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
         return self.body(images).reshape((-1,))
@@ -61,9 +76,13 @@ class ConvDisc(mx.gluon.HybridBlock):
         Channels after the first convolution; 16 in the original's experiment.
     image_shape : tuple of int
         (C, H, W) with H = W = 32, 64 or 128.
+    norm : str
+        'batch', as in the original, or 'spectral': no BatchNorm, but layers with bounded weights (:class:`d2lvae.layers.SpectralConv`).
 
     Raises
     ------
+    ParameterError
+        Another word for `norm`.
     ValueError
         Pictures of another size.
 
@@ -72,20 +91,28 @@ class ConvDisc(mx.gluon.HybridBlock):
     Radford, Metz and Chintala, arXiv 1511.06434.
     """
 
-    def __init__(self, base_channels=16, image_shape=(3, 64, 64), **kwargs):
+    def __init__(self, base_channels=16, image_shape=(3, 64, 64), norm="batch", **kwargs):
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
         self.config = {"net": "ConvDisc", "base_channels": base_channels, "image_shape": list(self.image_shape)}
+        spectral = checked("disc_norm", norm) == "spectral"
+        if spectral:
+            self.config["norm"] = norm
+        self.num_shown = 4 if spectral else 5  # layers up to the second activation, whose outputs are the features
         widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
             for narrow, wide in zip([self.image_shape[0], *widths], widths):
-                first = wide == base_channels
-                self.body.add(nn.Conv2D(wide, 4, 2, 1, use_bias=first, in_channels=narrow))
-                if not first:
+                normed = wide != base_channels and not spectral
+                self.body.add((SpectralConv if spectral else nn.Conv2D)(wide, 4, 2, 1, use_bias=not normed, in_channels=narrow))
+                if normed:
                     self.body.add(nn.BatchNorm(in_channels=wide))
                 self.body.add(nn.LeakyReLU(0.2))
-            self.body.add(Dense(1, 16 * widths[-1]))
+            self.body.add((SpectralDense if spectral else Dense)(1, 16 * widths[-1]))
+
+    def features(self, images):
+        """Pictures (N, C, H, W) in [0, 1] -> what the second convolution makes of them, (N, 2 base_channels, H / 4, W / 4)."""
+        return _through(list(self.body)[:self.num_shown], images)
 
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
@@ -135,6 +162,12 @@ class ResNetDisc(mx.gluon.HybridBlock):
         with self.name_scope():
             self.body = _model_zoo().get_model(name, classes=1, pretrained=False)
         self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths, before they are asked for
+
+    def features(self, images):
+        """Pictures (N, C, H, W) in [0, 1] -> the first of its stages, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
+        layers = list(getattr(self.body, "features", self.body)._children.values())
+        stages = [i for i, layer in enumerate(layers) if isinstance(layer, mx.gluon.nn.HybridSequential)]
+        return _through(layers[:stages[0] + 1], images)
 
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""

@@ -9,13 +9,14 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-__all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "save"]
+__all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "show_intervals", "show_rows", "show_file",
+           "save"]
 
 COLOURS = {"loss": "#000000", "pixel_loss": "#0072B2", "kl": "#D55E00",
-           "adversarial_loss": "#009E73", "disc_loss": "#CC79A7"}
+           "adversarial_loss": "#009E73", "feature_loss": "#E69F00", "disc_loss": "#CC79A7"}
 DOTS_AN_INCH = 100
 LABELS = {"loss": "all", "pixel_loss": "pixel loss", "kl": "KL",
-          "adversarial_loss": "adversarial loss", "disc_loss": "discriminator's loss"}
+          "adversarial_loss": "adversarial loss", "feature_loss": "distance of features", "disc_loss": "discriminator's loss"}
 
 
 def to_uint8(pictures):
@@ -103,8 +104,8 @@ def show_history(history, title, recorded=()):
     -------
     matplotlib.figure.Figure
     """
-    panels = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"]]
-    panels = [panel for panel in panels if not history or any(panel[0] in record for record in history)]
+    panels = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"], ["feature_loss"]]
+    panels = [panel for panel in panels if not history or any(name in record for name in panel for record in history)]
     figure, axes = d2l.plt.subplots(1, len(panels), figsize=(4 * len(panels), 3))
     for ax, panel in zip(axes, panels):
         for name in panel:
@@ -121,6 +122,85 @@ def show_history(history, title, recorded=()):
         ax.legend()
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
+    return figure
+
+
+MEASURES = {"psnr": ("PSNR, dB", "higher is nearer"), "ssim": ("SSIM", "higher is nearer"), "gmsd": ("GMSD", "lower is nearer"),
+            "kid": ("kernel distance", "lower is nearer"), "edge_gradient_ratio": ("gradient on edges", "original: 1"),
+            "off_edge_gradient_ratio": ("gradient off edges", "original: 1"), "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
+            "high_frequency_ratio": ("high-frequency power", "original: 1")}
+
+
+def show_intervals(measures, title):
+    """Differences from the plain VAE as dots with their 95 % intervals, a panel a measure, a row a condition.
+
+    Parameters
+    ----------
+    measures : dict
+        By condition, then measure: 'difference', 'low', 'high' (missing in what is compared with).
+    title : str
+        Names the data set.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names = [name for name, found in measures.items() if "difference" in found["psnr"]]
+    figure, axes = d2l.plt.subplots(2, 4, figsize=(13, 1.6 + 0.6 * len(names)), sharey=True)
+    for ax, (key, (label, direction)) in zip(axes.flat, MEASURES.items()):
+        ax.axvline(0, color="black", linewidth=1)
+        for row, name in enumerate(names):
+            found = measures[name][key]
+            ax.plot([found["low"], found["high"]], [row, row], color="#0072B2", linewidth=3, solid_capstyle="butt")
+            ax.plot(found["difference"], row, "o", color="#D55E00", markersize=6)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.set_xlabel(f"{label} ({direction})")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.grid(alpha=0.3)
+    figure.suptitle(f"{title}: difference from the plain VAE, mean and 95 % interval", fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def show_rows(rows, title, scale=1):
+    """Pictures in rows with a name before each, to be compared column by column.
+
+    Parameters
+    ----------
+    rows : dict
+        Name: pictures (N, C, H, W), in [0, 1] or uint8; as many in each row.
+    title : str
+        Names the data set.
+    scale : int
+        How many dots wide each pixel is.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names, first = 200, next(iter(rows.values()))  # dots for the names
+    columns, side = len(first), scale * first[0].shape[1] + 6
+    width, height = names + columns * side, 34 + len(rows) * side
+    figure = d2l.plt.figure(figsize=(width / DOTS_AN_INCH, height / DOTS_AN_INCH), dpi=DOTS_AN_INCH)
+    for row, (name, pictures) in enumerate(rows.items()):
+        bottom = height - 34 - (row + 1) * side
+        figure.text(6 / width, (bottom + side / 2) / height, name, va="center", fontsize=9)
+        for column, picture in enumerate(pictures):
+            ax = figure.add_axes(((names + column * side) / width, bottom / height, (side - 6) / width, (side - 6) / height))
+            ax.imshow(_height_width_rgb(picture), interpolation="nearest")
+            ax.axis("off")
+    figure.suptitle(title, fontsize=11, y=1 - 8 / height, va="top")
+    return figure
+
+
+def show_file(path):
+    """A picture file, dot for dot."""
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    figure = d2l.plt.figure(figsize=(picture.shape[1] / DOTS_AN_INCH, picture.shape[0] / DOTS_AN_INCH), dpi=DOTS_AN_INCH)
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.imshow(picture, interpolation="nearest")
+    ax.axis("off")
     return figure
 
 

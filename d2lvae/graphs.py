@@ -4,7 +4,9 @@ import mxnet as mx
 from . import layers
 from .precision import in_bfloat16
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "SCRATCH"]
+
+SCRATCH = "_scratch"  # behind a parameter's name: a copy of it, which the graph may move
 
 
 class Graph:
@@ -40,6 +42,9 @@ class Graph:
         on_cpu = all(array.context.device_type == "cpu" for array in arrays.values())
         with layers.compiled_for(batch_size if on_cpu else None):
             symbol = mx.sym.Group(function(*inputs))
+        for name in symbol.list_inputs():
+            if name.endswith(SCRATCH):
+                arrays[name] = arrays[name[:-len(SCRATCH)]].copy()
         if precision == "bfloat16":
             symbol = in_bfloat16(symbol, {name: array.shape for name, array in arrays.items()})
         self.symbol = symbol

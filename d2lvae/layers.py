@@ -1,9 +1,11 @@
-"""A dense layer that knows how MXNet's products are fast on a processor."""
+"""A dense layer that knows how MXNet's products are fast on a processor, and a convolution that doubles a picture's size."""
 import contextlib
 
+import mxnet as mx
+import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "compiled_for", "batch_size"]
+__all__ = ["Dense", "ResizeConv", "SpectralConv", "SpectralDense", "constrained", "compiled_for", "batch_size"]
 
 WIDE = 2 ** 20  # weights from which on the flipped product pays
 _batch_size = None  # of the graph that is being compiled; None: unknown
@@ -52,3 +54,85 @@ class Dense(nn.Dense):
         product = F.FullyConnected(weight, x.reshape((0, -1)), no_bias=True, num_hidden=_batch_size)
         out = F.broadcast_add(F.transpose(product), bias)
         return out if self.act is None else self.act(out)
+
+
+def constrained(net):
+    """All layers within a net that have a `constrain` method, which is to be called whenever their weights have changed."""
+    found = [net] if hasattr(net, "constrain") else []
+    return found + [layer for child in net._children.values() for layer in constrained(child)]
+
+
+def _at_most_1(parameter):
+    """Scale a layer's weights down until the largest singular value of them, one row an output, is 1."""
+    weight = parameter.data()
+    rows = weight.asnumpy().reshape(weight.shape[0], -1).astype(np.float64)
+    largest = np.sqrt(np.linalg.eigvalsh(rows @ rows.T)[-1])
+    if largest > 1:
+        weight *= 1 / largest
+
+
+class SpectralConv(nn.Conv2D):
+    """A strided convolution with bounded weights: after each step of training `constrain` brings their largest singular value, as a
+    matrix with a row an output, to at most 1.
+
+    So the slope of a discriminator of such layers is bounded (a 4 x 4 convolution of stride 2 can stretch a picture twofold, not
+    more), and its features keep a scale without BatchNorm.
+
+    References
+    ----------
+    Miyato et al., "Spectral Normalization for Generative Adversarial Networks", arXiv 1802.05957 (whose measure of a convolution this
+    is: of its weights as a matrix), and Gouk et al., arXiv 1804.04368 (the projection after each step).
+    """
+
+    def constrain(self):
+        _at_most_1(self.weight)
+
+
+class SpectralDense(Dense):
+    """A dense layer with bounded weights; see :class:`SpectralConv`."""
+
+    def constrain(self):
+        _at_most_1(self.weight)
+
+
+class ResizeConv(nn.Conv2DTranspose):
+    """A picture of twice the size: each pixel becomes four equal ones, then comes a 3 x 3 convolution.
+
+    A strided transposed convolution may weight the four outputs of an input differently, and so draws a checkerboard at
+    little cost; this one treats all alike.  The two steps together are one transposed convolution, 4 x 4 with stride 2, whose
+    sixteen weights follow from nine; as that it is computed, at the same cost, and after each step of training `constrain`
+    moves its weights to the nearest such ones.
+
+    Parameters
+    ----------
+    channels, in_channels : int
+        Out and in.
+    use_bias : bool
+        Add a number to each channel.
+
+    References
+    ----------
+    Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016.
+    """
+
+    def __init__(self, channels, in_channels, use_bias=True, **kwargs):
+        super().__init__(channels, 4, 2, 1, use_bias=use_bias, in_channels=in_channels, **kwargs)
+
+    def constrain(self):
+        """Project the weights on those of a resize-convolution."""
+        weight = self.weight.data()
+        projection = mx.nd.array(RESIZE_PROJECTION, ctx=weight.context)
+        weight[:] = mx.nd.dot(weight.reshape((-1, 16)), projection).reshape(weight.shape)
+
+
+def _resize_projection():
+    """16 x 16: of 4 x 4 kernels on those that are a 3 x 3 kernel applied to doubled pixels."""
+    kernels = np.zeros((3, 3, 4, 4), np.float32)
+    for row in range(3):
+        for column in range(3):
+            kernels[row, column, row:row + 2, column:column + 2] = 1
+    kernels = kernels.reshape(9, 16)
+    return np.linalg.pinv(kernels) @ kernels
+
+
+RESIZE_PROJECTION = _resize_projection()

@@ -7,7 +7,7 @@ Gluon's own losses average, which is why they are not used here.
 """
 import mxnet as mx
 
-__all__ = ["bce", "l2", "kl_divergence", "adversarial", "PIXEL_LOSSES"]
+__all__ = ["bce", "l2", "kl_divergence", "adversarial", "feature_distance", "PIXEL_LOSSES"]
 
 
 def _sum_per_image(values):
@@ -124,6 +124,32 @@ def adversarial(logits, is_real):
     Goodfellow et al., "Generative Adversarial Nets", arXiv 1406.2661, section 3.
     """
     return _softplus(-logits if is_real else logits)
+
+
+def feature_distance(features, other_features):
+    r"""Half the squared distance between what a discriminator's hidden layer makes of two pictures.
+
+    .. math:: \frac12 \sum_j \big(D_j(x) - D_j(\hat x)\big)^2
+
+    The learned similarity metric: the negative log-likelihood, up to a constant, of the original's features under a
+    Gaussian of variance 1 around the reconstruction's.
+
+    Parameters
+    ----------
+    features, other_features : NDArray or Symbol, shape (N, ...)
+        From a discriminator's `features`.
+
+    Returns
+    -------
+    NDArray or Symbol, shape (N,)
+        Nats an image.
+
+    References
+    ----------
+    Larsen, Sonderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric",
+    arXiv 1512.09300, equations 6 and 7.
+    """
+    return _sum_per_image((features - other_features).square()) * 0.5
 
 
 PIXEL_LOSSES = {"bce": bce, "l2": l2}

@@ -8,6 +8,7 @@ import numpy as np
 from mxnet.base import _LIB, check_call
 
 from . import runtime
+from .layers import constrained
 
 __all__ = ["Optimizer"]
 
@@ -74,6 +75,7 @@ class Optimizer:
         for parameter, weight in zip(self.parameters.values(), self.weights):
             if weight.dtype != np.float32:
                 raise TypeError(f"{parameter.name} is {np.dtype(weight.dtype).name}; Adam is for float32 (leave out net.cast)")
+        self.constrained = constrained(net)
         self.on_cpu = self.weights[0].context.device_type == "cpu"
         self.set_state({}, 0)
 
@@ -84,6 +86,8 @@ class Optimizer:
         self.steps += 1
         update = self._step_on_cpu if self.on_cpu else self._step_elsewhere
         update(batch_size)
+        for layer in self.constrained:
+            layer.constrain()
 
     def _step_on_cpu(self, batch_size):
         mx.nd.waitall()  # nobody else may read or lay out the weights meanwhile
@@ -98,6 +102,7 @@ class Optimizer:
 
     def _step_elsewhere(self, batch_size):
         self.rule.rescale_grad = 1 / batch_size
+        self.rule.set_learning_rate(self.lr)
         for i, arrays in enumerate(zip(self.weights, self.gradients, self.moments)):
             self.rule.update(i, *arrays)
 

@@ -19,17 +19,19 @@ import time
 import mxnet as mx
 import numpy as np
 
-from . import __version__, checkpoints, figures, runtime, training
+from . import __version__, checkpoints, classifier, figures, metrics, runtime, training
 from .datasets import FACES
 from .files import replacing
 from .parameters import ParameterError, checked
 
-__all__ = ["Run", "RunError", "fit", "run_name"]
+__all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
 
 NUM_PICTURES = 10
+NUM_MEASURED = 1_000  # validation pictures, at most, whose reconstructions are measured
 # The original project's settings: folder names tell only what differs from them.
 USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
-OFF = {"num_solo_epochs": 0, "min_disc_loss": 0.0}  # of a run with a discriminator; in its settings only if they are on
+OFF = {"learned_loss": "adversarial", "feature_weight": 1.0, "disc_lr": 0.0, "num_solo_epochs": 0, "pixel_weight_decay": 1.0,
+       "min_disc_loss": 0.0, "max_disc_loss": 0.0}  # of a run with a discriminator; in its settings only if they are on
 FLOAT32 = {"precision": "float32"}  # likewise, of any run
 USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
 USUAL_IMAGE_SIZE = 64  # of faces
@@ -92,6 +94,8 @@ def _unusual(settings, nets, faces):
         found["image_size"] = nets[0]["image_shape"][1]
     if len(nets) == 2 and not faces:
         usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
+    usual["upsampling"], found["upsampling"] = "transposed", nets[0].get("upsampling", "transposed")
+    usual["disc_norm"], found["disc_norm"] = "batch", nets[-1].get("norm", "batch")
     if nets[-1]["net"] == "ResNetDisc":
         usual["disc_net"], found["disc_net"] = USUAL_RESNET, nets[-1]["name"]
     return [(name, found[name]) for name, value in usual.items() if found[name] != value]
@@ -110,15 +114,29 @@ def _settings(vae, images, config, discriminator):
         raise ParameterError("precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32")
     if discriminator is not None:
         settings.update(disc=discriminator.config, disc_weight=checked("disc_weight", config["disc_weight"]))
-        settings.update({name: checked(name, config[name]) for name in OFF if config.get(name)})
+        settings.update({name: checked(name, config[name]) for name, usual in OFF.items() if config.get(name, usual) != usual})
+        if settings.get("learned_loss") == "features":
+            settings["disc_weight"] = 0.0  # its verdict does not count
+        elif "learned_loss" not in settings and "feature_weight" in settings:
+            raise ParameterError(f"feature_weight is {settings['feature_weight']}, but learned_loss 'adversarial' compares no features. "
+                                 "For example: -p learned_loss both")
         if settings.get("num_solo_epochs", 0) >= settings["epochs"]:
             raise ParameterError(f"num_solo_epochs must be below epochs ({settings['epochs']}), or the discriminator never learns; "
                                  f"found {settings['num_solo_epochs']}. For example: -p num_solo_epochs {settings['epochs'] // 2}")
-    for name in ("disc_weight", *OFF):
-        if discriminator is None and config.get(name):
-            raise RunError(f"{name} is {config[name]}, but this experiment has no discriminator: give 0, or take a "
+    for name, usual in {"disc_weight": 0.0, **OFF}.items():
+        if discriminator is None and config.get(name, usual) != usual:
+            raise RunError(f"{name} is {config[name]}, but this experiment has no discriminator: give {usual}, or take a "
                            "notebook that has one")
     return settings
+
+
+def run_folder(vae, images, config, discriminator=None):
+    """Where :func:`fit` with the same arguments leaves its results."""
+    return _folder(_settings(vae, images, config, discriminator), config)
+
+
+def _folder(settings, config):
+    return runtime.results_root(config["results_dir"]) / "images" / run_name(settings)
 
 
 def fit(vae, images, config, discriminator=None):
@@ -133,7 +151,7 @@ def fit(vae, images, config, discriminator=None):
     config : dict
         The notebook's parameters, from :func:`d2lvae.check_parameters`.
     discriminator : HybridBlock, optional
-        Trained along; its verdict, times `disc_weight`, joins the VAE's loss.
+        Trained along; by default its verdict, times `disc_weight`, joins the VAE's loss (`learned_loss`).
 
     Returns
     -------
@@ -149,15 +167,16 @@ def fit(vae, images, config, discriminator=None):
         The loss stopped being a number.
     """
     settings = _settings(vae, images, config, discriminator)
-    folder = runtime.results_root(config["results_dir"]) / "images" / run_name(settings)
+    folder = _folder(settings, config)
     _claim(folder, settings)
     training.initialize(vae, settings["seed"])
     if discriminator is not None:
         training.initialize(discriminator, settings["seed"] + 1)
     learner = training.Learner(vae, discriminator, settings)
-    history = []
+    history, threads = [], runtime.threads()
     if config["resume"]:
-        _resume(learner, folder, settings, history)
+        begun_with = _resume(learner, folder, settings, history)
+        threads = begun_with if len(history) == settings["epochs"] else threads  # of the training: here none is left to do
 
     def keep():
         arrays, steps = learner.state()
@@ -168,7 +187,7 @@ def fit(vae, images, config, discriminator=None):
     if not finished:
         print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
               f"goes on after the {len(history)} finished epoch(s).", flush=True)
-    run = _record(learner, images, settings, history, finished, folder)
+    run = _record(learner, images, settings, history, finished, folder, threads)
     print(f"results: {runtime.shown(folder)}", flush=True)
     return run
 
@@ -182,8 +201,9 @@ def _claim(folder, settings):
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(f"{folder / 'metrics.json'} cannot be read ({error}): move the folder "
                            "away, or choose another results_dir") from None
+        off = {**OFF, **FLOAT32}
         differing = [name for name in sorted({*settings, *config})
-                     if settings.get(name, OFF.get(name)) != config.get(name, OFF.get(name))]
+                     if settings.get(name, off.get(name)) != config.get(name, off.get(name))]
         if differing:
             raise RunError(f"{folder} holds the results of another configuration (different: "
                            f"{', '.join(differing)}): move it away, or choose another results_dir")
@@ -202,12 +222,12 @@ def _claim(folder, settings):
 
 
 def _resume(learner, folder, settings, history):
-    """Bring the learner and the history to where the last whole checkpoint was."""
-    found = checkpoints.load_checkpoint(folder, settings)
+    """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
+    found = checkpoints.load_checkpoint(folder, settings, {**OFF, **FLOAT32})
     if found is None:
         print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
               "at the beginning.")
-        return
+        return None
     arrays, record = found
     learner.set_state(arrays, record["steps"])
     history.extend(record["history"])
@@ -215,16 +235,17 @@ def _resume(learner, folder, settings, history):
     if record["threads"] != runtime.threads():
         print(f"note: it was begun with {record['threads']}, this process has {runtime.threads()}; "
               "sums are rounded differently, so the last digits will be, too.")
+    return record["threads"]
 
 
-def _record(learner, images, settings, history, finished, folder):
+def _record(learner, images, settings, history, finished, folder, threads):
     """Write everything a run leaves, and show none of it."""
     reconstructions = _draw(learner.vae, learner.ctx, images, settings, history, folder)
     if history:
         _write_text(folder / "history.csv", _csv(history))
     for name, optimizer in learner.optimizers.items():
         checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
-    metrics = _metrics(learner, images, settings, history, finished)
+    metrics = _metrics(learner, images, settings, history, finished, threads)
     _write_text(folder / "README.md", _readme(images, settings, metrics))
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return Run(folder, history, metrics, reconstructions)
@@ -252,7 +273,7 @@ def _draw(vae, ctx, images, settings, history, folder):
     return reconstructions
 
 
-def _metrics(learner, images, settings, history, finished):
+def _metrics(learner, images, settings, history, finished, threads):
     seconds = [record["seconds"] for record in history]
     final = {name: value for name, value in (history[-1] if history else {}).items()
              if name not in ("epoch", "seconds", "images_per_second")}
@@ -260,13 +281,47 @@ def _metrics(learner, images, settings, history, finished):
              "images_per_second": round(len(images.train) / float(np.median(seconds)), 1)} if seconds else {}
     return {
         "finished": finished, "epochs_done": len(history), "finished_at": time.strftime("%Y-%m-%d"),
-        "final": final, "validation": training.evaluate(learner, images.validation, settings), **speed,
+        "final": final, "validation": training.evaluate(learner, images.validation, settings), "quality": quality(learner.vae, images), **speed,
         "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
                  "num_train": len(images.train), "num_validation": len(images.validation)},
-        "config": settings, "device": str(learner.ctx), "processor_threads": runtime.threads(),
+        "config": settings, "device": str(learner.ctx), "processor_threads": threads,
         "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
                      "numpy": np.__version__, "d2lvae": __version__},
     }
+
+
+def reconstruct(vae, pictures):
+    """uint8 pictures (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8, on the device it is on."""
+    device = next(iter(vae.collect_params().values())).list_ctx()[0]
+    parts = [vae.reconstruct(training.on_device(pictures[i:i + 64], device).astype("float32") / 255) for i in range(0, len(pictures), 64)]
+    return np.concatenate([figures.to_uint8(part) for part in parts])
+
+
+def quality(vae, images):
+    """How near the reconstructions of the validation pictures are to their originals, and how sharp.
+
+    Parameters
+    ----------
+    vae : VAE
+    images : ImageSet
+        The first 1,000 validation pictures are measured.
+
+    Returns
+    -------
+    dict
+        The means of all measures in :data:`d2lvae.metrics.PER_IMAGE`; 'kid', the kernel distance of the reconstructions from the
+        originals (by the features of the classifier that 'kid_features' names; comparable with no one else's; None for a set that
+        there is no classifier for); 'num_images'.
+    """
+    originals = images.validation[:NUM_MEASURED]
+    reconstructions = reconstruct(vae, originals)
+    means = {name: float(values.mean()) for name, values in metrics.per_image(originals, reconstructions).items()}
+    try:
+        judge = classifier.classifier_for(images)
+    except ValueError as error:  # a set of somebody's own
+        return {**means, "kid": None, "kid_features": str(error), "num_images": len(originals)}
+    kid = metrics.kernel_distance(*(classifier.features(judge, pictures) for pictures in (originals, reconstructions)))
+    return {**means, "kid": kid, "kid_features": judge.about["trained_on"], "num_images": len(originals)}
 
 
 def _csv(history):
@@ -280,7 +335,8 @@ def _csv(history):
 
 def _readme(images, settings, metrics):
     state = "finished" if metrics["finished"] else "stopped by hand"
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics["final"].items())
+    rows, measures = ("\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics[part].items()
+                                if isinstance(value, float)) for part in ("final", "quality"))
     originals = ("" if images.is_real else
                  "\n![originals above, reconstructions below](originals_and_reconstructions.png)\n")
     return f"""# {run_name(settings)}
@@ -293,6 +349,10 @@ Trained on {images}.
 | mean over the last epoch, nats an image | |
 |---|---|
 {rows}
+
+| mean over {metrics['quality']['num_images']:,} reconstructed validation pictures (see `d2lvae/metrics.py`) | |
+|---|---|
+{measures}
 
 ![reconstructions](reconstructions.png)
 {originals}

@@ -7,11 +7,12 @@ import mxnet as mx
 import numpy as np
 from d2l import mxnet as d2l
 from mxnet import autograd
+from mxnet.gluon import nn
 from tqdm.auto import tqdm
 
 from . import layers, losses, runtime
 from .checkpoints import net_arrays, set_net_arrays
-from .graphs import Graph
+from .graphs import SCRATCH, Graph
 from .optimizer import Optimizer
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
@@ -27,6 +28,8 @@ def initialize(net, seed, ctx=None):
     """Xavier weights that depend only on the net and the seed, and a compiled graph."""
     mx.random.seed(streams(seed)[0])
     net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
+    for layer in layers.constrained(net):
+        layer.constrain()
     net.hybridize(static_alloc=True, static_shape=True)
 
 
@@ -46,12 +49,23 @@ class Learner:
         Initialised, on the same device; None for a VAE alone.
     config : dict
         `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, perhaps `precision`, and with a discriminator `disc_weight` and
-        perhaps `min_disc_loss`.
+        perhaps `learned_loss`, `feature_weight`, `disc_lr` and `min_disc_loss`.
 
     Notes
     -----
     The step's three computations (the VAE's own loss, the discriminator's, its verdict on the VAE) are methods that
     take and give Symbols; each is compiled at its first use, see :class:`d2lvae.graphs.Graph`.
+
+    What the VAE learns from the discriminator is said by `learned_loss`:
+
+    'adversarial'
+        The verdict on its reconstructions: the seed's recipe, and the default.
+    'features'
+        The distance between a picture and its reconstruction in the discriminator's features (times `feature_weight`).
+        The discriminator learns from pictures decoded from the prior as well.
+    'both'
+        Larsen et al., arXiv 1512.09300: both; the verdict is passed on reconstructions and on pictures from the prior, and
+        teaches the decoder alone.
     """
 
     def __init__(self, vae, discriminator, config):
@@ -60,11 +74,17 @@ class Learner:
         self.vae_optimizer = Optimizer(vae, config["lr"])
         self.optimizers = {"vae": self.vae_optimizer}
         if discriminator is not None:
-            self.disc_optimizer = Optimizer(discriminator, config["lr"])
+            self.disc_optimizer = Optimizer(discriminator, config.get("disc_lr") or config["lr"])
             self.optimizers["disc"] = self.disc_optimizer
             self.has_statistics = any(p.grad_req == "null" for p in discriminator.collect_params().values())
+        self.learned_loss = config.get("learned_loss", "adversarial") if discriminator is not None else None
         self.precision = config.get("precision", "float32")
         self.graphs = {}
+
+    def follow(self, config):
+        """Go on with other weights of the losses: those of an epoch of a schedule."""
+        if config != self.config:
+            self.config, self.graphs = config, {}
 
     def _graph(self, function, num_inputs, batch_size, **nets):
         """The compiled `function` for this batch size (an epoch's last batch may be smaller than the others)."""
@@ -84,40 +104,86 @@ class Learner:
         Returns
         -------
         list of NDArray
-            The weighted loss (N,), the sums over the batch of pixel loss and KL (2,), and, with a discriminator,
-            the pictures in [0, 1] and their reconstructions, both (N, C, H, W).
+            The weighted loss (N,), the sums over the batch of pixel loss and KL (2,), and, with a discriminator, pictures
+            (N, C, H, W) in [0, 1]: the given ones, their reconstructions, and others that it judges (see `_decoded`).
         """
         return self._graph(self._objective, 1, len(images), learning=[self.vae])(images)
 
     def _objective(self, images):
         config = self.config
         images = images.astype("float32") / 255
-        logits, mean, log_var = self.vae(images)
+        mean, log_var = self.vae.encode(images)
+        logits, *others = self._decoded(self.vae.reparameterize(mean, log_var))
         pixel = losses.PIXEL_LOSSES[config["pixel_loss"]](logits, images)
         kl = losses.kl_divergence(mean, log_var)
         loss = pixel * config["pixel_weight"] + kl * config["kl_weight"]
         sums = mx.sym.concat(pixel.sum(), kl.sum(), dim=0)
-        pictures = [] if self.discriminator is None else [mx.sym.BlockGrad(images), losses.sigmoid(logits)]
+        pictures = [] if self.discriminator is None else [mx.sym.BlockGrad(images), *map(losses.sigmoid, [logits, *others])]
         return [loss, mx.sym.BlockGrad(sums), *pictures]
 
-    def _judgement(self, real, reconstructed):
-        """What the discriminator pays, (N,), and its sum (1,).
+    def _decoded(self, latents):
+        """The reconstructions' logits and those of other pictures that the discriminator judges.
 
-        Two batches where it has running statistics: BatchNorm must not mix real and reconstructed ones.
+        With 'features', pictures from the prior; with 'both', also the reconstructions once more, without a way back to the
+        encoder.  (BatchNorm takes each kind by itself: through its means the verdict on one would find a way to the others; and its
+        running statistics are those of the reconstructions alone, which is what they will be used for.)
+        """
+        if self.learned_loss in (None, "adversarial"):
+            return [self.vae.decode(latents)]
+        kinds = [latents, mx.sym.random.normal_like(latents)]
+        if self.learned_loss == "both":
+            kinds.insert(1, mx.sym.BlockGrad(latents))
+        logits = self._in_one_batch(self.vae.decoder, kinds, normed_apart=True)
+        return [part.reshape((-1, *self.vae.image_shape)) for part in logits]
+
+    def _in_one_batch(self, net, batches, normed_apart=False):
+        """What a net makes of several batches of one size, as a list.
+
+        With `normed_apart` each of the BatchNorms in a sequence of layers takes every batch by itself, and only the first one counts
+        in its running statistics.  (The other layers take all at once, because MXNet 1.9 cannot add up a transposed convolution's
+        gradients.)
+        """
+        size, number = layers.batch_size(), len(batches)
+        images = mx.sym.concat(*batches, dim=0)
+        with layers.compiled_for(size and size * number):
+            for layer in net if normed_apart else [net]:
+                if normed_apart and isinstance(layer, nn.BatchNorm):
+                    first, *others = images.split(number, axis=0)
+                    images = mx.sym.concat(layer(first), *(_normed(layer, other) for other in others), dim=0)
+                else:
+                    images = layer(images)
+        return list(images.split(number, axis=0))
+
+    def _judgement(self, real, *fakes):
+        """What the discriminator pays, (N,), and its sum (1,); of two kinds of fakes each counts half.
+
+        Separate batches where it has running statistics: BatchNorm must not mix real and fake ones.
         """
         if self.has_statistics:
-            logits = [self.discriminator(images) for images in (real, reconstructed)]
+            logits = [self.discriminator(images) for images in (real, *fakes)]
         else:
-            with layers.compiled_for(2 * layers.batch_size() if layers.batch_size() else None):
-                logits = self.discriminator(mx.sym.concat(real, reconstructed, dim=0)).split(2, axis=0)
-        loss = losses.adversarial(logits[1], False) + losses.adversarial(logits[0], True)  # so the statistics see the real ones first
+            logits = self._in_one_batch(self.discriminator, [real, *fakes])
+        loss = _mean_of([losses.adversarial(fake, False) for fake in logits[1:]])
+        loss = loss + losses.adversarial(logits[0], True)  # last, so that the statistics see the real ones first
         return [loss, mx.sym.BlockGrad(loss.sum())]
 
-    def _verdict(self, reconstructed, sums, disc_sum):
-        """What the VAE pays for not being taken for real, weighted (N,); and all sums of a step (4,)."""
-        loss = losses.adversarial(self.discriminator(reconstructed), True)
-        return [loss * self.config["disc_weight"],
-                mx.sym.BlockGrad(mx.sym.concat(sums, loss.sum(), disc_sum, dim=0))]
+    def _verdict(self, sums, disc_sum, *pictures):
+        """What the VAE pays to the discriminator, weighted (N,); and all sums of a step, see `_means`.
+
+        The pictures: two kinds to be compared, if features are, then those to be judged, if there is a verdict.
+        """
+        compared, judged = ([], pictures) if self.learned_loss == "adversarial" else (pictures[:2], pictures[2:])
+        parts, weights = [], []
+        if judged:
+            parts.append(_mean_of([losses.adversarial(self.discriminator(images), True) for images in judged]))
+            weights.append(self.config["disc_weight"])
+        if compared:
+            # in one batch: what BatchNorm makes of a picture depends on the others in it, so it has to be the same for both
+            features = self._in_one_batch(self.discriminator.features, compared)
+            parts.append(losses.feature_distance(*features))
+            weights.append(self.config.get("feature_weight", 1.0))
+        loss = mx.sym.add_n(*(part * weight for part, weight in zip(parts, weights)))
+        return [loss, mx.sym.BlockGrad(mx.sym.concat(sums, *(part.sum() for part in parts), disc_sum, dim=0))]
 
     def step(self, images, solo=False):
         """Learn from one minibatch.
@@ -130,9 +196,9 @@ class Learner:
 
         Returns
         -------
-        NDArray, shape (2,) or (4,)
-            Sums over the batch: pixel loss, KL, and with a discriminator the adversarial loss and
-            the discriminator's own.
+        NDArray, shape (2,), (4,) or (5,)
+            Sums over the batch: pixel loss, KL, and with a discriminator the adversarial loss, the distance of features (those
+            of them that the VAE learns from) and the discriminator's own loss.
         """
         images = on_device(images, self.ctx)
         with autograd.record():
@@ -140,38 +206,40 @@ class Learner:
         if self.discriminator is None or solo:
             loss.backward()
         else:
-            real, reconstructed = pictures
-            disc_sum = self.teach_discriminator(real.detach(), reconstructed.detach())
+            real, reconstructed, *others = pictures
+            fakes = others if self.learned_loss == "both" else [reconstructed, *others]
+            disc_sum = self.teach_discriminator(real, *fakes)
+            compared = [] if self.learned_loss == "adversarial" else [real, reconstructed]
+            judged = [] if self.learned_loss == "features" else fakes
             with autograd.record():
-                verdict, sums = self.verdict(reconstructed, sums, disc_sum)
+                verdict, sums = self.verdict(sums, disc_sum, *compared, *judged)
             autograd.backward([loss, verdict])
         self.vae_optimizer.step(len(images))
         return sums
 
-    def teach_discriminator(self, real, reconstructed):
-        """One step of the discriminator towards telling the two apart; its summed loss.
+    def teach_discriminator(self, real, *fakes):
+        """One step of the discriminator towards telling real pictures from fakes; its summed loss.
 
         The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
         that cannot tell.  Below `min_disc_loss` an image it has learnt enough and rests: it judges, but its
         weights stay (a usual way of keeping the two nets in balance, not part of the seed's recipe).
         """
         num_images, limit = len(real), self.config.get("min_disc_loss", 0.0)
-        graph = self._graph(self._judgement, 2, num_images, learning=[self.discriminator])
+        graph = self._graph(self._judgement, 1 + len(fakes), num_images, learning=[self.discriminator])
         with autograd.record():
-            loss, total = graph(real, reconstructed)
+            loss, total = graph(real.detach(), *(fake.detach() for fake in fakes))
         loss.backward()
         if not limit or total.asscalar() >= limit * num_images:
             self.disc_optimizer.step(num_images)
         return total
 
-    def verdict(self, reconstructed, sums, disc_sum):
-        """The discriminator's part of the VAE's loss, (N,), and the sums of the whole step, (4,).
+    def verdict(self, *inputs):
+        """The discriminator's part of the VAE's loss, (N,), and the sums of the whole step; see `_verdict`.
 
-        With a gradient to the reconstructions alone: none is computed for the discriminator's weights, and
+        With a gradient to the pictures alone: none is computed for the discriminator's weights, and
         its running statistics stay as they are.
         """
-        return self._graph(self._verdict, 3, len(reconstructed), frozen=[self.discriminator])(
-            reconstructed, sums, disc_sum)
+        return self._graph(self._verdict, len(inputs), len(inputs[2]), frozen=[self.discriminator])(*inputs)
 
     def state(self):
         """Weights and optimisers' moments by 'vae/...', 'vae_adam/...', and the steps each net has taken."""
@@ -191,6 +259,17 @@ class Learner:
             optimizer.set_state(part(f"{name}_adam/"), steps[name])
 
 
+def _normed(layer, images):
+    """What a BatchNorm makes of a Symbol in training, with running statistics of its own that are thrown away."""
+    mean, var = layer.running_mean.name, layer.running_var.name
+    return mx.sym.BatchNorm(images, layer.gamma.var(), layer.beta.var(), mx.sym.var(mean + SCRATCH), mx.sym.var(var + SCRATCH), **layer._kwargs)
+
+
+def _mean_of(parts):
+    """The mean of one or two Symbols."""
+    return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) * 0.5
+
+
 def minibatches(images, batch_size, seed, epoch):
     """All pictures once in an order that depends on (seed, epoch) alone; the last batch may be smaller."""
     shuffle, noise = streams(seed, epoch)
@@ -203,11 +282,27 @@ def minibatches(images, batch_size, seed, epoch):
 def _means(sums, num_images, config):
     """A history record's losses from the batches' summed ones."""
     totals = mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0) / num_images
-    names = ("pixel_loss", "kl", "adversarial_loss", "disc_loss")
+    learned = {"adversarial": ("adversarial_loss",), "features": ("feature_loss",), "both": ("adversarial_loss", "feature_loss")}
+    names = ("pixel_loss", "kl", *learned[config.get("learned_loss", "adversarial")], "disc_loss")
     means = {name: float(total) for name, total in zip(names, totals)}
     loss = (config["pixel_weight"] * means["pixel_loss"] + config["kl_weight"] * means["kl"] +
-            config.get("disc_weight", 0) * means.get("adversarial_loss", 0))
+            config.get("disc_weight", 0) * means.get("adversarial_loss", 0) +
+            config.get("feature_weight", 1.0) * means.get("feature_loss", 0))
     return {"loss": loss, **means}
+
+
+def scheduled(config, history):
+    """The configuration with the losses' weights in the epoch that follows `history`.
+
+    `pixel_weight_decay` is a factor on the pixel loss every 25 epochs; after an epoch in which the discriminator lost more
+    than `max_disc_loss` an image, the VAE does not listen to it for one epoch, in which it goes on learning.  (Both as the
+    seed's author tried them later.)
+    """
+    decayed = config["pixel_weight"] * config.get("pixel_weight_decay", 1.0) ** (len(history) // 25)
+    now, limit = {**config, "pixel_weight": decayed}, config.get("max_disc_loss")
+    if limit and history and history[-1].get("disc_loss", 0) > limit:
+        now.update(disc_weight=0.0, feature_weight=0.0)
+    return now
 
 
 @contextlib.contextmanager
@@ -242,7 +337,7 @@ def train(learner, images, config, history, on_epoch):
     images : numpy.ndarray, uint8, shape (N, C, H, W)
         The training pictures.
     config : dict
-        `epochs`, `batch_size`, `seed`, the losses' weights, and perhaps `num_solo_epochs`.
+        `epochs`, `batch_size`, `seed`, the losses' weights, and perhaps `num_solo_epochs`, `pixel_weight_decay`, `max_disc_loss`.
     history : list of dict
         A record an epoch; extended in place.
     on_epoch : callable
@@ -265,19 +360,21 @@ def train(learner, images, config, history, on_epoch):
     with _interruptible() as wish, contextlib.closing(bar):
         for epoch in range(len(history), epochs):
             timer.start()
+            now = scheduled(config, history)
+            learner.follow(now)
             sums, solo = [], epoch < config.get("num_solo_epochs", 0)
             for batch in minibatches(images, config["batch_size"], config["seed"], epoch):
                 sums.append(learner.step(batch, solo))
                 if len(sums) > 16:
                     sums[-16].wait_to_read()  # on a GPU, lets the queue grow no further
                 if len(sums) % 64 == 0 and not quiet:
-                    shown = _means(sums, len(sums) * config["batch_size"], config)
+                    shown = _means(sums, len(sums) * config["batch_size"], now)
                     bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
                 bar.update(len(batch))
                 if wish.is_set():
                     mx.nd.waitall()
                     return False
-            means = _means(sums, len(images), config)
+            means = _means(sums, len(images), now)
             seconds = timer.stop()
             if not np.isfinite(means["loss"]):
                 raise FloatingPointError(
@@ -300,7 +397,7 @@ def epoch_line(history, epochs):
     last = history[-1]
     parts = [f"{label} {last[name]:.{digits}f}" for label, name, digits in (
         ("loss", "loss", 2), ("pixel", "pixel_loss", 2), ("KL", "kl", 2),
-        ("adversarial", "adversarial_loss", 3), ("discriminator", "disc_loss", 3)) if name in last]
+        ("adversarial", "adversarial_loss", 3), ("features", "feature_loss", 2), ("discriminator", "disc_loss", 3)) if name in last]
     left = round((epochs - 1 - last["epoch"]) * np.median([h["seconds"] for h in history[-5:]]))
     return (f"epoch {last['epoch']:3d}: {', '.join(parts)}, {last['images_per_second']:,.0f} images/s, "
             f"{left // 60:.0f} min {left % 60:02.0f} s left")

@@ -6,7 +6,8 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .layers import Dense
+from .layers import Dense, ResizeConv
+from .parameters import checked
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
@@ -160,9 +161,14 @@ class ConvVAE(VAE):
         Channels of the largest hidden layers; 32 or 16.
     image_shape : tuple of int
         (C, H, W) with H = W = 32, 64 or 128.
+    upsampling : str
+        'transposed', as in the original, or 'resize': the decoder's doublings are :class:`d2lvae.layers.ResizeConv`,
+        which cannot draw a checkerboard by themselves.
 
     Raises
     ------
+    ParameterError
+        Another word for `upsampling`.
     ValueError
         Pictures of another size.
 
@@ -172,10 +178,12 @@ class ConvVAE(VAE):
     Generative Adversarial Networks", arXiv 1511.06434.
     """
 
-    def __init__(self, num_latents=512, base_channels=32, image_shape=(3, 64, 64), **kwargs):
+    def __init__(self, num_latents=512, base_channels=32, image_shape=(3, 64, 64), upsampling="transposed", **kwargs):
         super().__init__(num_latents, image_shape, **kwargs)
         self.config = {"net": "ConvVAE", "num_latents": num_latents, "base_channels": base_channels,
                        "image_shape": list(self.image_shape)}
+        if checked("upsampling", upsampling) != "transposed":
+            self.config["upsampling"] = upsampling
         widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
         channels = [self.image_shape[0], *widths]
         with self.name_scope():
@@ -188,5 +196,7 @@ class ConvVAE(VAE):
             self.decoder.add(nn.HybridLambda(lambda F, z: z.reshape((0, 0, 1, 1))),
                              nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents))
             for wide, narrow in zip(widths[::-1], channels[-2::-1]):
+                last = narrow == channels[0]
                 self.decoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"),
-                                 nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=narrow == channels[0], in_channels=wide))
+                                 ResizeConv(narrow, wide, use_bias=last) if upsampling == "resize" else
+                                 nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=last, in_channels=wide))

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 import d2lvae
-from d2lvae import datasets, drawing_faces
+from d2lvae import datasets, drawing_faces, runs
+
+
+@pytest.fixture(autouse=True)
+def few_measured(monkeypatch):
+    """Runs within the tests' own process measure 50 reconstructions, not 1,000."""
+    monkeypatch.setattr(runs, "NUM_MEASURED", 50)
 
 
 @pytest.fixture(scope="session")

@@ -11,21 +11,26 @@ import nbformat
 import papermill
 import pytest
 
-from d2lvae import parameters
+from d2lvae import parameters, runs, study
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TINY = {"mnist": {"data": "drawn", "num_train": 2000, "epochs": 12}, "anime": {"data": "drawn", "num_train": 320, "epochs": 3}}
+TINY = {"mnist": {"data": "drawn", "num_train": 2000, "epochs": 12}, "anime": {"data": "drawn", "num_train": 320, "epochs": 3},
+        "study": {"data": "drawn", "num_train": 640, "epochs": 2, "num_seeds": 1}}
 COMMON = {"data", "num_train", "epochs", "batch_size", "lr", "num_latents", "pixel_weight", "kl_weight", "disc_weight", "seed",
           "resume", "results_dir"}
-DENSE, CONV, FACES = {"num_layers", "num_hiddens"}, {"base_channels"}, {"image_size", "pixel_loss"}
+DENSE, CONV, FACES = {"num_layers", "num_hiddens"}, {"base_channels", "upsampling", "precision"}, {"image_size", "pixel_loss"}
+DISC = {"learned_loss", "feature_weight", "disc_lr", "num_solo_epochs", "pixel_weight_decay", "min_disc_loss", "max_disc_loss"}
 PARAMETERS = {  # what each has besides
-    "mnist_densevae_bce": DENSE, "mnist_densevae_l2": DENSE, "mnist_densevae_logreg": DENSE,
+    "mnist_densevae_bce": DENSE, "mnist_densevae_l2": DENSE, "mnist_densevae_logreg": DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
     "anime_densevae_bce": FACES | DENSE, "anime_convvae_bce": FACES | CONV,
-    "anime_densevae_logreg": FACES | DENSE | {"disc_num_layers", "disc_num_hiddens", "num_solo_epochs", "min_disc_loss"},
-    "anime_convvae_convdisc": FACES | CONV | {"disc_base_channels", "num_solo_epochs", "min_disc_loss"},
-    "anime_convvae_resnet": FACES | CONV | {"disc_net", "num_solo_epochs", "min_disc_loss"},
+    "anime_densevae_logreg": FACES | DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
+    "anime_convvae_convdisc": FACES | CONV | DISC | {"disc_base_channels", "disc_norm"},
+    "anime_convvae_resnet": FACES | CONV | DISC | {"disc_net"},
+    "anime_convvae_learned": FACES | CONV | DISC | {"disc_base_channels", "disc_norm"},
 }
+STUDY = {"study_sharpness": {"data", "num_train", "epochs", "num_seeds", "seed", "results_dir"}}
+EIGHT = [stem for stem in PARAMETERS if stem != "anime_convvae_learned"]
 
 
 def family(path):
@@ -33,7 +38,7 @@ def family(path):
 
 
 def test_there_is_one_for_each_experiment():
-    assert {path.stem for path in NOTEBOOKS} == set(PARAMETERS)
+    assert {path.stem for path in NOTEBOOKS} == {*PARAMETERS, *STUDY}
 
 
 @pytest.mark.parametrize("stem, defaults", [
@@ -45,6 +50,14 @@ def test_defaults_on_faces_are_the_seeds(stem, defaults):
     names += ["disc_weight"] * (len(defaults) > 3 or "resnet18_v1" in defaults)
     values = [ast.literal_eval(found[name]["default"]) for name in names if name in found]
     assert values == list(defaults)
+
+
+@pytest.mark.parametrize("stem", EIGHT)
+def test_what_the_seed_did_not_have_is_off_in_its_eight(stem):
+    found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
+    off = {**runs.OFF, **runs.FLOAT32, "upsampling": "transposed", "disc_norm": "batch"}
+    values = {name: ast.literal_eval(found[name]["default"]) for name in off if name in found}
+    assert values == {name: off[name] for name in values} and (not DISC <= PARAMETERS[stem] or DISC <= set(values))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -67,7 +80,9 @@ def test_as_committed_it_is_executed_clean_and_portable(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_its_parameters_are_known_typed_and_explained(path):
     inferred = papermill.inspect_notebook(str(path))
-    assert COMMON | PARAMETERS[path.stem] <= set(inferred) <= set(parameters.RULES)
+    assert set(inferred) <= set(parameters.RULES)
+    assert STUDY.get(path.stem) or COMMON | PARAMETERS[path.stem] <= set(inferred)
+    assert set(inferred) == STUDY.get(path.stem, set(inferred))
     for name, parameter in inferred.items():
         assert parameter["help"], f"{name} has no explanation"
         assert parameter["inferred_type_name"] == parameters.RULES[name].kind.__name__
@@ -91,8 +106,9 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
                              "--nbval-cell-timeout=120", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
                             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert result.returncode == 0, result.stdout[-5000:]
-    histories = list((tmp_path / "results" / "images").glob("*/*/history.csv"))
-    assert len(histories) == len(NOTEBOOKS)
+    histories = list((tmp_path / "results").glob("**/history.csv"))
+    others = {"a plain VAE of the learned loss's size"} | {*study.CONDITIONS["drawn_digits"]}
+    assert len(histories) == len(PARAMETERS) + len(others)
     for path in histories:
         with open(path) as file:
             losses = [float(row["loss"]) for row in csv.DictReader(file)]

@@ -195,3 +195,31 @@ def test_committed_results_are_small():
     files = [ROOT / path for path in committed("results")]
     assert sum(path.stat().st_size for path in files) < 15e6
     assert all(path.stat().st_size < 200 * 1024 for path in files)
+
+
+STUDY = ROOT / "results" / "study"
+CELLS = {"psnr": 2, "ssim": 3, "edge_gradient_ratio": 3, "off_edge_gradient_ratio": 3, "gmsd": 4, "kid": 3}  # digits behind the point
+
+
+@pytest.mark.parametrize("name", ["MNIST", "anime", "drawn_faces"])
+def test_the_studys_tables(name):
+    record = json.loads((STUDY / f"{name}.json").read_text())
+    [block] = re.findall(rf"<!-- study {name} -->\n(.*?)\n<!-- end -->", README, re.S)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+    expected = []
+    for condition, found in record["measures"].items():
+        cells = [condition]
+        for key, digits in CELLS.items():
+            row = found[key]
+            cells.append("{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row) if "difference" in row else f"{row['mean']:.{digits}f}")
+        expected.append(cells)
+    assert rows == expected
+    assert record["seeds"] == [0, 1, 2] and record["num_images"] == 1000
+
+
+def test_the_studys_controls():
+    """Blurred originals are softer by every measure of sharpness; an unsharp mask is sharper."""
+    for name in ("MNIST", "anime", "drawn_faces"):
+        measures = json.loads((STUDY / f"{name}.json").read_text())["measures"]
+        for key in ("edge_gradient_ratio", "laplacian_variance_ratio", "high_frequency_ratio"):
+            assert measures["originals, blurred"][key]["high"] < 1 and measures["plain VAE, unsharp mask"][key]["low"] > 0

@@ -12,6 +12,7 @@ from PIL import Image
 
 import d2lvae
 from d2lvae import checkpoints, files, runs, runtime
+from d2lvae import metrics as measures
 from d2lvae.checkpoints import CheckpointError, net_arrays
 from d2lvae.datasets import ImageSet
 from d2lvae.parameters import ParameterError
@@ -25,6 +26,9 @@ WITH_DISC = dict(SEED, disc=d2lvae.DenseLogReg().config, disc_weight=1.0)
 FACES = dict(SEED, data="anime", epochs=200, vae=d2lvae.DenseVAE(512, 5, 1024, (3, 64, 64)).config)
 JUDGED = dict(FACES, vae=d2lvae.ConvVAE(256, 16).config, disc=d2lvae.ConvDisc(16).config, disc_weight=10.0, num_solo_epochs=0)
 RESNET = dict(JUDGED, disc=dict(net="ResNetDisc", name="resnet18_v1", image_shape=[3, 64, 64]))
+
+
+ON = {"learned_loss": "both", "feature_weight": 2.0, "disc_lr": 2e-4, "num_solo_epochs": 2, "pixel_weight_decay": 0.9, "min_disc_loss": 0.1, "max_disc_loss": 1.4}
 
 
 @pytest.mark.parametrize("settings, name", [
@@ -62,6 +66,8 @@ def test_no_two_configurations_share_a_folder():
     names += [run_name(settings) for settings in (
         RESNET, dict(RESNET, disc=dict(RESNET["disc"], name="resnet18_v2")), dict(JUDGED, num_solo_epochs=3),
         dict(JUDGED, disc_weight=1.0), dict(JUDGED, vae=small), dict(JUDGED, disc=d2lvae.ConvDisc(8).config),
+        dict(JUDGED, vae=d2lvae.ConvVAE(256, 16, upsampling="resize").config), dict(JUDGED, disc=d2lvae.ConvDisc(16, norm="spectral").config),
+        *(dict(JUDGED, **{name: value}) for name, value in ON.items()), dict(JUDGED, learned_loss="features"),
         dict(JUDGED, vae=d2lvae.ConvVAE(256, 8).config), dict(FACES, vae=small), dict(FACES, vae=d2lvae.ConvVAE(256, 16).config))]
     assert len(set(names)) == len(names)
 
@@ -162,8 +168,61 @@ def test_a_setting_that_is_off_is_the_same_as_none(config, tiny_faces):
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
     again = fit(conv_vae(), tiny_faces, {**config, "min_disc_loss": 0.0, "num_solo_epochs": 0}, conv_disc())
     assert again.folder == run.folder and again.history[-1]["loss"] == run.history[-1]["loss"]
+    arrays, record = checkpoints.read_arrays(run.folder / "checkpoint.npz")
+    record["config"].update(num_solo_epochs=0, precision="float32")
+    checkpoints.write_arrays(run.folder / "checkpoint.npz", arrays, record)
+    assert fit(conv_vae(), tiny_faces, {**config, "resume": True}, conv_disc()).history == again.history
     resting = fit(conv_vae(), tiny_faces, {**config, "min_disc_loss": 0.5}, conv_disc())
     assert "_min_disc_loss_0.5" in resting.folder.name
+
+
+def test_every_setting_that_can_be_on_is_recorded_and_resumed(config, tiny_faces, tmp_path):
+    """All at once, with the layers that are constrained after each step: stopped and resumed equals never stopping."""
+    assert set(ON) == set(runs.OFF)
+    nets = [lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize"), lambda: d2lvae.ConvDisc(4, (3, 32, 32), norm="spectral")]
+    config.update(num_train=0, epochs=4, disc_weight=10.0, **ON)
+    whole = fit(nets[0](), tiny_faces, {**config, "results_dir": str(tmp_path / "whole")}, nets[1]())
+    assert {name: whole.metrics["config"][name] for name in ON} == ON and "feature_loss" in whole.history[-1] and "feature_loss" not in whole.history[0]
+    original, calls = checkpoints.save_checkpoint, []
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) > 3:
+            raise RuntimeError("the power went out")
+        original(*arguments)
+
+    config["results_dir"] = str(tmp_path / "stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save_checkpoint", stop)
+        with pytest.raises(RuntimeError, match="power"):
+            fit(nets[0](), tiny_faces, config, nets[1]())
+    resumed = fit(nets[0](), tiny_faces, {**config, "resume": True}, nets[1]())
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+    for name in ("vae.npz", "disc.npz"):
+        ours, theirs = (checkpoints.read_arrays(run.folder / name)[0] for run in (resumed, whole))
+        assert all((ours[key] == theirs[key]).all() for key in theirs), name
+    assert whole.folder == runs.run_folder(nets[0](), tiny_faces, {**config, "results_dir": str(tmp_path / "whole")}, nets[1]())
+
+
+def test_what_cannot_have_an_effect_is_refused(config, tiny_faces):
+    config.update(num_train=0)
+    with pytest.raises(ParameterError, match="learned_loss 'adversarial' compares no features"):
+        fit(conv_vae(), tiny_faces, {**config, "disc_weight": 1.0, "feature_weight": 2.0}, conv_disc())
+    with pytest.raises(RunError, match="learned_loss is features, but this experiment has no discriminator: give adversarial"):
+        fit(conv_vae(), tiny_faces, {**config, "learned_loss": "features"})
+    without_verdict = fit(conv_vae(), tiny_faces, {**config, "disc_weight": 5.0, "learned_loss": "features"}, conv_disc())
+    assert without_verdict.metrics["config"]["disc_weight"] == 0.0 and "adversarial_loss" not in without_verdict.history[0]
+    assert np.isfinite(without_verdict.history[-1]["feature_loss"])
+
+
+def test_a_run_is_measured_on_its_validation_pictures(config, tiny, small_vae):
+    run = fit(small_vae(), tiny, config)
+    originals = tiny.validation[:runs.NUM_MEASURED]
+    reconstructions = runs.reconstruct(checkpoints.load_net(run.folder / "vae.npz"), originals)
+    quality = json.loads((run.folder / "metrics.json").read_text())["quality"]
+    assert quality["psnr"] == pytest.approx(measures.psnr(originals, reconstructions).mean()) and quality["num_images"] == len(originals) == 50
+    assert {*measures.PER_IMAGE, "kid", "kid_features"} <= set(quality) and quality["kid"] > 0.1
+    assert f"| gmsd | {quality['gmsd']:.4f} |" in (run.folder / "README.md").read_text()
 
 
 def test_a_set_smaller_than_one_batch(config, tiny_faces):
@@ -249,11 +308,14 @@ def test_resume_goes_on_to_the_same_end(config, tiny, small_vae, small_disc, tmp
         assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-def test_resume_of_a_finished_run_and_of_none(config, tiny, small_vae, capsys):
+def test_resume_of_a_finished_run_and_of_none(config, tiny, small_vae, capsys, monkeypatch):
     first = fit(small_vae(), tiny, {**config, "resume": True})
     assert "no checkpoint of just these parameters" in capsys.readouterr().out
-    again = fit(small_vae(), tiny, {**config, "resume": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "threads", lambda: {"OMP_NUM_THREADS": "7"})
+        again = fit(small_vae(), tiny, {**config, "resume": True})
     assert again.history == first.history and (again.reconstructions == first.reconstructions).all()
+    assert again.metrics["processor_threads"] == first.metrics["processor_threads"] == runtime.threads(), "those of the training"
 
 
 def test_resume_refuses_another_configurations_checkpoint(config, tiny, small_vae):

@@ -118,7 +118,7 @@ def test_the_vaes_part_leaves_the_discriminator_alone(config, tiny, small_vae, s
         gradient[:] = 123
     before = net_arrays(ours.discriminator)
     with autograd.record():
-        loss, _ = ours.verdict(x, mx.nd.zeros(2), mx.nd.zeros(1))
+        loss, _ = ours.verdict(mx.nd.zeros(2), mx.nd.zeros(1), x)
     loss.backward()
     assert np.abs(x.grad.asnumpy()).max() > 0
     assert all(same(before, net_arrays(ours.discriminator)).values()), "weights or statistics moved"
