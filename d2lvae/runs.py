@@ -33,6 +33,7 @@ USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "s
 OFF = {"learned_loss": "adversarial", "feature_weight": 1.0, "disc_lr": 0.0, "num_solo_epochs": 0, "pixel_weight_decay": 1.0,
        "min_disc_loss": 0.0, "max_disc_loss": 0.0}  # of a run with a discriminator; in its settings only if they are on
 FLOAT32 = {"precision": "float32"}  # likewise, of any run
+OPTIONAL = {**OFF, **FLOAT32}  # what a record means that does not name them
 USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
 USUAL_IMAGE_SIZE = 64  # of faces
 USUAL_RESNET = "resnet18_v1"
@@ -88,7 +89,7 @@ def run_name(settings):
 
 def _unusual(settings, nets, faces):
     """The settings that the original's folder name does not tell and that differ from the original's."""
-    usual, found = {**USUAL, **OFF, **FLOAT32}, {**OFF, **FLOAT32, **settings}
+    usual, found = {**USUAL, **OPTIONAL}, {**OPTIONAL, **settings}
     if faces:
         usual.update(pixel_loss="bce", image_size=USUAL_IMAGE_SIZE)
         found["image_size"] = nets[0]["image_shape"][1]
@@ -201,9 +202,8 @@ def _claim(folder, settings):
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(f"{folder / 'metrics.json'} cannot be read ({error}): move the folder "
                            "away, or choose another results_dir") from None
-        off = {**OFF, **FLOAT32}
         differing = [name for name in sorted({*settings, *config})
-                     if settings.get(name, off.get(name)) != config.get(name, off.get(name))]
+                     if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))]
         if differing:
             raise RunError(f"{folder} holds the results of another configuration (different: "
                            f"{', '.join(differing)}): move it away, or choose another results_dir")
@@ -223,7 +223,7 @@ def _claim(folder, settings):
 
 def _resume(learner, folder, settings, history):
     """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
-    found = checkpoints.load_checkpoint(folder, settings, {**OFF, **FLOAT32})
+    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL)
     if found is None:
         print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
               "at the beginning.")

@@ -67,24 +67,24 @@ def config_for(condition, seed, epochs, results_dir):
     return {**SHARED, "disc_weight": 0.0, "epochs": epochs, "seed": seed, "results_dir": str(results_dir), **own}
 
 
-def finished(folder, images):
-    """Whether a run's folder holds the results of a run on these pictures that came to its end."""
+def finished(folder, data_sha256):
+    """Whether a run's folder holds the results of a run that came to its end, on the pictures with this checksum."""
     try:
         record = json.loads((folder / "metrics.json").read_text())
-        return record["finished"] and record["config"]["data_sha256"] == images.sha256()
+        return record["finished"] and record["config"]["data_sha256"] == data_sha256
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def train_all(images, conditions, seeds, epochs, results_dir):
     """Train what has not been trained yet; the runs' folders by condition and seed."""
-    results_dir, folders = results_dir / f"{images.name}_{len(images.train)}", {}
+    results_dir, folders, checksum = results_dir / f"{images.name}_{len(images.train)}", {}, images.sha256()
     for name, condition in conditions.items():
         for seed in seeds:
             net, disc = nets_for(condition, images.image_shape)
             config = config_for(condition, seed, epochs, results_dir)
             folder = runs.run_folder(net, images, config, disc)
-            if not finished(folder, images):
+            if not finished(folder, checksum):
                 print(f"{images.title}, seed {seed}: {name}", flush=True)
                 if not runs.fit(net, images, config, disc).metrics["finished"]:
                     raise KeyboardInterrupt(f"{folder} is not finished; the next call goes on from here")

@@ -17,6 +17,10 @@ from .optimizer import Optimizer
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 
+VERDICT, FEATURES = "adversarial_loss", "feature_loss"
+DECAY_EVERY = 25  # epochs
+LEARNED = {"adversarial": (VERDICT,), "features": (FEATURES,), "both": (VERDICT, FEATURES)}  # what a VAE pays to its discriminator
+
 
 def streams(seed, *path):
     """Two independent 31-bit seeds for one purpose: the same for the same numbers."""
@@ -77,7 +81,8 @@ class Learner:
             self.disc_optimizer = Optimizer(discriminator, config.get("disc_lr") or config["lr"])
             self.optimizers["disc"] = self.disc_optimizer
             self.has_statistics = any(p.grad_req == "null" for p in discriminator.collect_params().values())
-        self.learned_loss = config.get("learned_loss", "adversarial") if discriminator is not None else None
+        learned = _learned(config) if discriminator is not None else ()
+        self.is_judged, self.is_compared = VERDICT in learned, FEATURES in learned
         self.precision = config.get("precision", "float32")
         self.graphs = {}
 
@@ -128,10 +133,10 @@ class Learner:
         encoder.  (BatchNorm takes each kind by itself: through its means the verdict on one would find a way to the others; and its
         running statistics are those of the reconstructions alone, which is what they will be used for.)
         """
-        if self.learned_loss in (None, "adversarial"):
+        if not self.is_compared:
             return [self.vae.decode(latents)]
         kinds = [latents, mx.sym.random.normal_like(latents)]
-        if self.learned_loss == "both":
+        if self.is_judged:
             kinds.insert(1, mx.sym.BlockGrad(latents))
         logits = self._in_one_batch(self.vae.decoder, kinds, normed_apart=True)
         return [part.reshape((-1, *self.vae.image_shape)) for part in logits]
@@ -172,7 +177,7 @@ class Learner:
 
         The pictures: two kinds to be compared, if features are, then those to be judged, if there is a verdict.
         """
-        compared, judged = ([], pictures) if self.learned_loss == "adversarial" else (pictures[:2], pictures[2:])
+        compared, judged = (pictures[:2], pictures[2:]) if self.is_compared else ([], pictures)
         parts, weights = [], []
         if judged:
             parts.append(_mean_of([losses.adversarial(self.discriminator(images), True) for images in judged]))
@@ -207,10 +212,10 @@ class Learner:
             loss.backward()
         else:
             real, reconstructed, *others = pictures
-            fakes = others if self.learned_loss == "both" else [reconstructed, *others]
+            fakes = others if self.is_compared and self.is_judged else [reconstructed, *others]
             disc_sum = self.teach_discriminator(real, *fakes)
-            compared = [] if self.learned_loss == "adversarial" else [real, reconstructed]
-            judged = [] if self.learned_loss == "features" else fakes
+            compared = [real, reconstructed] if self.is_compared else []
+            judged = fakes if self.is_judged else []
             with autograd.record():
                 verdict, sums = self.verdict(sums, disc_sum, *compared, *judged)
             autograd.backward([loss, verdict])
@@ -265,6 +270,11 @@ def _normed(layer, images):
     return mx.sym.BatchNorm(images, layer.gamma.var(), layer.beta.var(), mx.sym.var(mean + SCRATCH), mx.sym.var(var + SCRATCH), **layer._kwargs)
 
 
+def _learned(config):
+    """The names of the losses that a VAE with a discriminator pays to it."""
+    return LEARNED[config.get("learned_loss", "adversarial")]
+
+
 def _mean_of(parts):
     """The mean of one or two Symbols."""
     return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) * 0.5
@@ -282,8 +292,7 @@ def minibatches(images, batch_size, seed, epoch):
 def _means(sums, num_images, config):
     """A history record's losses from the batches' summed ones."""
     totals = mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0) / num_images
-    learned = {"adversarial": ("adversarial_loss",), "features": ("feature_loss",), "both": ("adversarial_loss", "feature_loss")}
-    names = ("pixel_loss", "kl", *learned[config.get("learned_loss", "adversarial")], "disc_loss")
+    names = ("pixel_loss", "kl", *_learned(config), "disc_loss")
     means = {name: float(total) for name, total in zip(names, totals)}
     loss = (config["pixel_weight"] * means["pixel_loss"] + config["kl_weight"] * means["kl"] +
             config.get("disc_weight", 0) * means.get("adversarial_loss", 0) +
@@ -298,7 +307,7 @@ def scheduled(config, history):
     than `max_disc_loss` an image, the VAE does not listen to it for one epoch, in which it goes on learning.  (Both as the
     seed's author tried them later.)
     """
-    decayed = config["pixel_weight"] * config.get("pixel_weight_decay", 1.0) ** (len(history) // 25)
+    decayed = config["pixel_weight"] * config.get("pixel_weight_decay", 1.0) ** (len(history) // DECAY_EVERY)
     now, limit = {**config, "pixel_weight": decayed}, config.get("max_disc_loss")
     if limit and history and history[-1].get("disc_loss", 0) > limit:
         now.update(disc_weight=0.0, feature_weight=0.0)

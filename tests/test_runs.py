@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import checkpoints, files, runs, runtime
+from d2lvae import checkpoints, files, runs, runtime, training
 from d2lvae import metrics as measures
 from d2lvae.checkpoints import CheckpointError, net_arrays
 from d2lvae.datasets import ImageSet
@@ -28,7 +28,7 @@ JUDGED = dict(FACES, vae=d2lvae.ConvVAE(256, 16).config, disc=d2lvae.ConvDisc(16
 RESNET = dict(JUDGED, disc=dict(net="ResNetDisc", name="resnet18_v1", image_shape=[3, 64, 64]))
 
 
-ON = {"learned_loss": "both", "feature_weight": 2.0, "disc_lr": 2e-4, "num_solo_epochs": 2, "pixel_weight_decay": 0.9, "min_disc_loss": 0.1, "max_disc_loss": 1.4}
+ON = {"learned_loss": "both", "feature_weight": 2.0, "disc_lr": 2e-4, "num_solo_epochs": 2, "pixel_weight_decay": 0.9, "min_disc_loss": 0.1, "max_disc_loss": 0.5}
 
 
 @pytest.mark.parametrize("settings, name", [
@@ -176,13 +176,16 @@ def test_a_setting_that_is_off_is_the_same_as_none(config, tiny_faces):
     assert "_min_disc_loss_0.5" in resting.folder.name
 
 
-def test_every_setting_that_can_be_on_is_recorded_and_resumed(config, tiny_faces, tmp_path):
+def test_every_setting_that_can_be_on_is_recorded_and_resumed(config, tiny_faces, tmp_path, monkeypatch):
     """All at once, with the layers that are constrained after each step: stopped and resumed equals never stopping."""
     assert set(ON) == set(runs.OFF)
+    monkeypatch.setattr(training, "DECAY_EVERY", 1)
     nets = [lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize"), lambda: d2lvae.ConvDisc(4, (3, 32, 32), norm="spectral")]
     config.update(num_train=0, epochs=4, disc_weight=10.0, **ON)
     whole = fit(nets[0](), tiny_faces, {**config, "results_dir": str(tmp_path / "whole")}, nets[1]())
     assert {name: whole.metrics["config"][name] for name in ON} == ON and "feature_loss" in whole.history[-1] and "feature_loss" not in whole.history[0]
+    last = whole.history[3]
+    assert last["feature_loss"] > 0 and last["loss"] == pytest.approx(0.9 ** 3 * last["pixel_loss"] + last["kl"]), "the judge was listened to, or no decay"
     original, calls = checkpoints.save_checkpoint, []
 
     def stop(*arguments):

@@ -46,9 +46,12 @@ def test_differences_are_paired_and_the_same_by_hand(done, digits):
     for name, vae_only in ((study.PLAIN, True), ("+ dense discriminator", False)):
         [paths] = [sorted(folder.glob(pattern)) for pattern in (["runs/*/images/DenseVAE_on*/*/vae.npz"] if vae_only else ["runs/*/images/DenseVAE_DenseLogReg*/*/vae.npz"])]
         assert len(paths) == 2
-        psnr[name] = np.mean([metrics.psnr(digits.validation, runs.reconstruct(load_net(path), digits.validation)) for path in paths], axis=0)
-    found = record["measures"]["+ dense discriminator"]["psnr"]
-    assert found["difference"] == pytest.approx((psnr["+ dense discriminator"] - psnr[study.PLAIN]).mean())
+        seed_of = {int(json.loads((path.parent / "metrics.json").read_text())["config"]["seed"]): path for path in paths}
+        psnr[name] = np.stack([metrics.psnr(digits.validation, runs.reconstruct(load_net(seed_of[seed]), digits.validation)) for seed in SEEDS])
+    found, differences = record["measures"]["+ dense discriminator"]["psnr"], psnr["+ dense discriminator"] - psnr[study.PLAIN]
+    assert found["difference"] == pytest.approx(differences.mean())
+    assert (found["low"], found["high"]) == pytest.approx(metrics.bootstrap_interval(differences))
+    assert found["high"] - found["low"] < np.subtract(*metrics.bootstrap_interval(psnr["+ dense discriminator"])[::-1])
 
 
 def test_nothing_is_trained_twice(done, digits, monkeypatch):
@@ -60,7 +63,7 @@ def test_nothing_is_trained_twice(done, digits, monkeypatch):
 def test_other_pictures_are_another_study(digits, tmp_path):
     one = {study.PLAIN: {}}
     few, more = (study.train_all(digits.first(number), one, [0], 1, tmp_path)[study.PLAIN, 0] for number in (64, 128))
-    assert few != more and study.finished(few, digits.first(64)) and not study.finished(few, digits.first(128))
+    assert few != more and study.finished(few, digits.first(64).sha256()) and not study.finished(few, digits.first(128).sha256())
 
 
 def test_only_what_all_seeds_agree_on_is_said():
@@ -111,7 +114,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(digits, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         study.train_all(digits.first(64), TWO, SEEDS, 1, tmp_path)
     folders = study.train_all(digits.first(64), TWO, SEEDS, 1, tmp_path)
-    assert len(calls) == 5 and len(folders) == 4 and all(study.finished(path, digits.first(64)) for path in folders.values())
+    assert len(calls) == 5 and len(folders) == 4 and all(study.finished(path, digits.first(64).sha256()) for path in folders.values())
 
 
 def test_summaries_by_hand():
