@@ -6,7 +6,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := results/notebooks
 PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
 
-.PHONY: help setup demo test bench mnist faces anime study notebooks lab clean
+.PHONY: help setup demo test bench mnist faces anime study notebooks lab explore clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -67,6 +67,9 @@ notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits an
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+explore: $(READY)  ## open the latent explorer as a page in the browser (for a class; trains a small model if there is no finished run)
+	$(BIN)/voila notebooks/latent_explorer.ipynb --TagRemovePreprocessor.remove_cell_tags=not-on-page
 
 clean:  ## remove the virtual environment and caches; results and data stay
 	rm -rf $(VENV) .pytest_cache build *.egg-info

@@ -140,7 +140,7 @@ def _folder(settings, config):
     return runtime.results_root(config["results_dir"]) / "images" / run_name(settings)
 
 
-def fit(vae, images, config, discriminator=None):
+def fit(vae, images, config, discriminator=None, progress=None):
     """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
 
     Both nets begin with Xavier weights drawn from the seed, whatever they held before.
@@ -153,6 +153,8 @@ def fit(vae, images, config, discriminator=None):
         The notebook's parameters, from :func:`d2lvae.check_parameters`.
     discriminator : HybridBlock, optional
         Trained along; by default its verdict, times `disc_weight`, joins the VAE's loss (`learned_loss`).
+    progress : callable, optional
+        Called after each minibatch with its number of pictures.
 
     Returns
     -------
@@ -184,7 +186,7 @@ def fit(vae, images, config, discriminator=None):
         record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads()}
         checkpoints.save_checkpoint(folder, arrays, record)
 
-    finished = training.train(learner, images.train, settings, history, keep)
+    finished = training.train(learner, images.train, settings, history, keep, progress)
     if not finished:
         print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
               f"goes on after the {len(history)} finished epoch(s).", flush=True)

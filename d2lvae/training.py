@@ -334,7 +334,7 @@ def _interruptible():
         signal.signal(signal.SIGINT, before)
 
 
-def train(learner, images, config, history, on_epoch):
+def train(learner, images, config, history, on_epoch, progress=None):
     """Train from the epoch after those in `history` up to `config['epochs']`.
 
     Losses stay on the device and are read once an epoch (by the bar, once in a while).  Ctrl-C ends the loop after the minibatch.
@@ -351,6 +351,8 @@ def train(learner, images, config, history, on_epoch):
         A record an epoch; extended in place.
     on_epoch : callable
         Called after each finished epoch.
+    progress : callable, optional
+        Called after each minibatch with its number of pictures.
 
     Returns
     -------
@@ -380,6 +382,8 @@ def train(learner, images, config, history, on_epoch):
                     shown = _means(sums, len(sums) * config["batch_size"], now)
                     bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
                 bar.update(len(batch))
+                if progress is not None:
+                    progress(len(batch))
                 if wish.is_set():
                     mx.nd.waitall()
                     return False

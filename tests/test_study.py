@@ -88,10 +88,10 @@ def test_conditions_of_one_seed_begin_alike(digits, tmp_path, monkeypatch):
     """The same first weights of the VAE and the same first minibatch, whatever the discriminator."""
     seen = []
 
-    def spy(learner, images, config, history, on_epoch):
+    def spy(learner, images, config, history, *others):
         first = next(iter(study_minibatches(images, 64, config["seed"], 0)))
         seen.append((config["seed"], learner.vae.encoder[0].weight.data().asnumpy().sum(), first.sum()))
-        return real(learner, images, config, history, on_epoch)
+        return real(learner, images, config, history, *others)
 
     from d2lvae import training
     study_minibatches, real = training.minibatches, training.train

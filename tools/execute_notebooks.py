@@ -16,6 +16,7 @@ import papermill
 from d2lvae import runtime
 
 EPHEMERAL = {"papermill", "execution", "widgets"}
+WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel
 
 
 def execute(path):
@@ -24,12 +25,13 @@ def execute(path):
         (runtime.project_root() / run / "metrics.json").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         executed = pathlib.Path(folder) / path.name
-        papermill.execute_notebook(path, executed, parameters={"data": "drawn"}, progress_bar=False,
-                                   cwd=path.parent)
+        drawn = {"data": "drawn"} if "data" in papermill.inspect_notebook(str(path)) else {}
+        papermill.execute_notebook(path, executed, parameters=drawn, progress_bar=False, cwd=path.parent)
         notebook = nbformat.read(executed, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         cell.execution_count = count
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         for output in cell.outputs:
             if "execution_count" in output:
                 output["execution_count"] = count

@@ -1,0 +1,75 @@
+"""ONNX: the same numbers from another program, and nothing written if they are not the same."""
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import d2lvae
+from d2lvae import export, training
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+
+NETS = {"dense": lambda: d2lvae.DenseVAE(5, 2, 16), "conv": lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32)),
+        "resize": lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize")}
+
+
+def trained(name):
+    """A few steps, so that BatchNorm's running statistics are no longer 0 and 1."""
+    vae = NETS[name]()
+    training.initialize(vae, 0)
+    learner = training.Learner(vae, None, {"lr": 0.01, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0})
+    pictures = np.random.default_rng(0).integers(0, 256, (32, *vae.image_shape), np.uint8)
+    for _ in range(5):
+        learner.step(pictures)
+    mx.nd.waitall()
+    return vae
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_onnx_runtime_computes_the_same(name, tmp_path):
+    vae = trained(name)
+    paths = export.to_onnx(vae, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
+    pictures = np.random.default_rng(1).random((7, *vae.image_shape), np.float32)
+    encoder, decoder = (onnxruntime.InferenceSession(str(paths[half]), providers=["CPUExecutionProvider"]) for half in ("encoder", "decoder"))
+    mean, log_var = encoder.run(["mean", "log_var"], {"images": pictures})
+    expected = [array.asnumpy() for array in vae.encode(mx.nd.array(pictures))]
+    np.testing.assert_allclose(mean, expected[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(log_var, expected[1], rtol=1e-5, atol=1e-5)
+    [images] = decoder.run(["images"], {"latents": mean})
+    np.testing.assert_allclose(images, vae.reconstruct(mx.nd.array(pictures)).asnumpy(), rtol=1e-5, atol=1e-5)
+    assert [(put.name, put.shape) for put in decoder.get_inputs() + decoder.get_outputs()] == [
+        ("latents", ["N", vae.num_latents]), ("images", ["N", *vae.image_shape])]
+    assert export.largest_difference(vae, paths) <= 1e-5
+
+
+def test_other_weights_are_found_out(tmp_path):
+    vae, other = trained("conv"), NETS["conv"]()
+    training.initialize(other, 3)
+    paths = export.to_onnx(vae, tmp_path)
+    assert export.largest_difference(other, paths) > 1e-3
+
+
+def test_numbers_that_differ_are_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    with pytest.raises(export.ExportError, match="differs from MXNet's by .*: nothing was written"):
+        export.to_onnx(trained("conv"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(export.ExportError, match=r"onnx is needed .*pip install -c constraints.txt -e '.\[onnx\]'"):
+        export.to_onnx(NETS["dense"](), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_exports_a_run_and_refuses_another_folder(tmp_path):
+    d2lvae.save_net(tmp_path / "vae.npz", trained("dense"))
+    command = [sys.executable, "-m", "d2lvae.export"]
+    done = subprocess.run([*command, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0 and "encoder.onnx" in done.stdout and "the largest difference from MXNet's numbers is" in done.stdout, done.stdout
+    failed = subprocess.run([*command, str(tmp_path / "nowhere")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert failed.returncode == 1 and "not exported: " in failed.stdout and "nowhere" in failed.stdout and "Traceback" not in failed.stdout
