@@ -140,10 +140,10 @@ def test_a_slider_turns_its_latent_in_both_nets(page):
 
 def test_a_walk_ends_at_the_other_picture_and_a_sample_belongs_to_none(page):
     page.end.value = 5
-    codes = page.first[0].means[[0, 5]]
-    for way, share in ((100, 1.0), (30, 0.3)):
+    net, (start, end) = page.first[0], page.first[0].means[[0, 5]]
+    for way, codes in ((100, end), (30, 0.7 * start + 0.3 * end)):
         page.way.value = way
-        np.testing.assert_array_equal(shown(page, "first"), latents.decode(page.first[0].vae, [latents.walk(*codes, share)])[0, 0])
+        np.testing.assert_array_equal(shown(page, "first"), latents.decode(net.vae, codes[None])[0, 0])
     assert "the nearer end" in page.panels["original"].caption.value
     page._sample()
     assert page.panels["original"].layout.display == "none" and page.panels["first"].layout.display == ""

@@ -177,6 +177,14 @@ def test_start_memory_and_growth_tables():
             assert f"| {rows[0]['pictures']:,} | {rows[0]['batch_size']} | {' | '.join(cells)} |" in README
 
 
+def test_the_explorers_table():
+    found = json.loads((BENCHMARKS / "explorer.json").read_text())["milliseconds"]
+    part = README[README.index("## In front of a class"):README.index("## Data\n")]
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (.*VAE.*) \|$", part, re.M)]
+    assert rows == [[name, f"{np.median(times):.0f}", f"{np.quantile(times, .9):.0f}"] for name, times in found.items()]
+    assert len(rows) >= 4 and all(np.median(times) < 100 and len(times) == 50 for times in found.values())
+
+
 def test_bfloat16_in_words():
     losses = json.loads((BENCHMARKS / "precision.json").read_text())["loss"]
     worst = max(abs(loss["bfloat16"] / loss["float32"] - 1) for loss in losses.values())
