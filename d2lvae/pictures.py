@@ -57,7 +57,8 @@ def find_pictures(folder):
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        unreadable += [name(os.path.join(place, f)) + "/" for f in folders if f.lower().endswith(SUFFIXES)]  # where a picture should be
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.lower().endswith(SUFFIXES))
         for file in names:
             if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                 path = os.path.join(place, file)
@@ -196,7 +197,7 @@ def read_cache(path, key):
         if record["key"] == key:
             return pictures, record["notes"]
         reason = "was made from other pictures or by another version"
-    except (OSError, ValueError, KeyError, TypeError, struct.error, OverflowError, RecursionError, MemoryError) as error:
+    except Exception as error:  # numpy's and json's are of many kinds
         reason = f"is damaged or of another kind ({error})"
     print(f"{runtime.shown(path)} {reason}; it is made anew")
     return None

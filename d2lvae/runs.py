@@ -203,7 +203,7 @@ def _fit(vae, images, config, discriminator, settings, folder):
     learner = training.Learner(vae, discriminator, settings)
     history, threads = [], runtime.threads()
     if config["resume"]:
-        begun_with = _resume(learner, folder, settings, history)
+        begun_with = _resume(learner, folder, settings, history, -(-len(images.train) // settings["batch_size"]))
         threads = begun_with if len(history) == settings["epochs"] else threads  # of the training: here none is left to do
 
     def keep():
@@ -232,7 +232,7 @@ def _claim(folder, settings):
         differing = [name for name in sorted({*settings, *config})
                      if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))]
         if differing:
-            raise RunError(f"{folder} holds the results of another configuration (different: "
+            raise RunError(f"{folder} holds the results of another configuration (different in its metrics.json: "
                            f"{', '.join(differing)}): move it away, or choose another results_dir")
         print(f"Results of this configuration are here already (it has been run before, on "
               f"{earlier.get('finished_at', '?')}); they are replaced when this run ends.")
@@ -246,9 +246,9 @@ def _claim(folder, settings):
         raise _cannot_be_written(folder, error) from None
 
 
-def _resume(learner, folder, settings, history):
+def _resume(learner, folder, settings, history, epoch_steps):
     """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
-    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0])
+    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
     if found is None:
         print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
               "at the beginning.")

@@ -1,6 +1,6 @@
 """Spoilt inputs of every kind that is read from disk: refused, set aside or harmless, but never taken without a word.
 
-    python stress/mutations.py [--mutations 600] [--seed 0] [--minutes 8]
+    python stress/mutations.py [--mutations 2000] [--seed 0] [--minutes 8]
 
 Each kind of input (readers.py) is spoilt in every way that fits it (spoilers.py), in turns, with places and amounts drawn from the seed.
 A worker process reads what was spoilt; a worker that dies is a crash, one that gives no answer within 30 s a hang.  What may come:
@@ -95,7 +95,7 @@ def run(wanted, seed, minutes, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--mutations", type=int, default=600)
+    parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=8, help="it fails if it has not come to its end by then")
     parser.add_argument("--results", type=pathlib.Path, default=report.RESULTS)

@@ -68,7 +68,7 @@ def main():
         set_clock_back()
     announce(training, "train", "train")
     announce(checkpoints, "save_checkpoint", "checkpoint", lambda folder, arrays, record: f"kept {len(record['history'])}")
-    announce(runs, "_resume", "resume", lambda learner, folder, settings, history: f"resumed {len(history)}")
+    announce(runs, "_resume", "resume", lambda learner, folder, settings, history, steps: f"resumed {len(history)}")
     announce(runs, "_record", "record")
     if arguments.pause:
         save = checkpoints.save_checkpoint
