@@ -6,7 +6,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := results/notebooks
 PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
 
-.PHONY: help setup demo test bench mnist faces anime study notebooks lab explore clean
+.PHONY: help setup demo test bench stress audit mnist faces anime study notebooks lab explore clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -33,6 +33,14 @@ bench: $(READY)  ## measure speed beside PyTorch's if it is installed (half an h
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/levers.py
 	$(BIN)/python benchmarks/precision.py
+
+stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only disks (a quarter of an hour)
+	$(BIN)/python stress/kills.py
+	$(BIN)/python stress/mutations.py
+	$(BIN)/python stress/disks.py
+
+audit: $(READY)  ## list known vulnerabilities of the pinned packages (needs the network; see docs/security.md)
+	$(BIN)/python tools/audit.py
 
 mnist: $(READY)  ## the README's three MNIST runs, 50 epochs each (about 20 minutes on two cores)
 	@mkdir -p $(EXECUTED)

@@ -2,18 +2,19 @@
 
 Nothing is pickled, so loading a file cannot run code.  A file is written under another name and
 then put in place, so it is whole or not there; the last but one checkpoint stays beside the last.
+What a checksum cannot tell (weights that are no numbers, a record of another kind) is looked at as well.
 """
 import json
+import math
 import os
 import pathlib
 import zipfile
-import zlib
 
 import mxnet as mx
 import numpy as np
 
 from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
-from .files import replacing
+from .files import regular, replacing
 from .vae import ConvVAE, DenseVAE
 
 __all__ = ["CheckpointError", "build", "save_net", "load_net", "net_arrays", "set_net_arrays",
@@ -21,6 +22,7 @@ __all__ = ["CheckpointError", "build", "save_net", "load_net", "net_arrays", "se
 
 NETS = {net.__name__: net for net in (DenseVAE, ConvVAE, DenseLogReg, ConvDisc, ResNetDisc)}
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
+NEEDED = {"epoch", "loss", "pixel_loss", "kl", "seconds", "images_per_second"}  # in the record of an epoch
 
 
 class CheckpointError(ValueError):
@@ -44,23 +46,28 @@ def read_arrays(path):
     """
     path = pathlib.Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
+            members = archive.infolist()
+            if any(one.compress_type for one in members) or sum(one.file_size for one in members) > path.stat().st_size:
+                raise CheckpointError(f"{path} is not a file of this project's weights: its arrays are packed, and might be of any size")
             damaged = archive.testzip()  # compares the checksum of every array
         if damaged:
             raise CheckpointError(f"{path} is damaged: {damaged} has the wrong checksum")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        if len(arrays) != len(members) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise CheckpointError(f"{path} is not a file of this project's weights: not everything in it is an array of a name of its own")
         record = json.loads(arrays.pop("record").tobytes().decode())
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged or cut short: {error}") from None
-    except (KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is not a file of this project's weights: {error}") from None
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a file of this project's weights: {error}") from None
+    except Exception as error:  # zipfile's, zlib's and numpy's are of many kinds
+        raise CheckpointError(f"{path} is damaged or cut short: {error}") from None
     return arrays, record
 
 
@@ -77,21 +84,44 @@ def set_net_arrays(net, arrays):
     Raises
     ------
     CheckpointError
-        Names or shapes differ.
+        Names, shapes or kinds differ, or there is what is no number among them.
     """
     parameters = {name[len(net.prefix):]: p for name, p in net.collect_params().items()}
-    shapes = {name: tuple(p.shape) for name, p in parameters.items()}
-    found = {name: array.shape for name, array in arrays.items()}
-    if shapes != found:
-        name = sorted(set(shapes.items()) ^ set(found.items()))[0][0]
-        raise CheckpointError(f"weights of another net: {name} should have shape "
-                              f"{shapes.get(name, 'none')}, found {found.get(name, 'none')}")
+    check_arrays(arrays, {name: (tuple(p.shape), np.dtype(p.dtype)) for name, p in parameters.items()})
     for name, parameter in parameters.items():
         parameter.set_data(mx.nd.array(arrays[name], dtype=arrays[name].dtype))
 
 
-def build(config, ctx=None):
+def check_arrays(arrays, expected):
+    """Refuse arrays that are not the `expected` ones, a (shape, dtype) by name, or not made of finite numbers.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    if found != expected:
+        name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        raise CheckpointError(f"weights of another net: {name} should have shape {_shown(expected, name)}, found {_shown(found, name)}")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"not all numbers in {name} are finite")
+
+
+def _shown(kinds, name):
+    return "{} of {}".format(*kinds[name]) if name in kinds else "none"
+
+
+def build(config, ctx=None, arrays=None):
     """A net from its `config` attribute, with weights that are still to be set.
+
+    Parameters
+    ----------
+    config : dict
+    ctx : mxnet.Context, optional
+        Where to put it; the CPU by default.
+    arrays : dict of numpy.ndarray, optional
+        The weights that it is built for: sizes that they cannot have are refused before any memory is taken.
 
     Raises
     ------
@@ -100,12 +130,18 @@ def build(config, ctx=None):
     """
     arguments = dict(config)
     kind = arguments.pop("net", None)
-    if kind not in NETS:
+    if not isinstance(kind, str) or kind not in NETS:
         raise CheckpointError(f"unknown net {kind!r}; known are {', '.join(NETS)}")
+    for name, value in arguments.items() if arrays else ():
+        most = len(arrays) if name == "num_layers" else sum(array.size for array in arrays.values())
+        if any(isinstance(number, (int, float)) and not 0 <= number <= most for number in (value if isinstance(value, list) else [value])):
+            raise CheckpointError(f"{name} is {value!r}, which these weights cannot have")
     try:
         net = NETS[kind](**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of many kinds: what a file says may be anything
         raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
+    if arrays:
+        check_arrays(arrays, {name[len(net.prefix):]: (tuple(p.shape), np.dtype(p.dtype)) for name, p in net.collect_params().items()})
     net.initialize(mx.init.Zero(), ctx=ctx or mx.cpu())
     net.hybridize(static_alloc=True)
     return net
@@ -144,11 +180,11 @@ def load_net(path, ctx=None):
         The file is missing, damaged, or not one of a net.
     """
     arrays, record = read_arrays(path)
-    if not isinstance(record, dict) or "net" not in (record.get("config") or ()):
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "net" not in record["config"]:
         raise CheckpointError(f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
                               "beside it, vae.npz and perhaps disc.npz)")
     try:
-        net = build(record["config"], ctx)
+        net = build(record["config"], ctx, arrays)
         set_net_arrays(net, arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -165,13 +201,21 @@ def save_checkpoint(folder, arrays, record):
     arrays : dict of numpy.ndarray
         Weights and optimiser states.
     record : dict
-        `config`, `epochs_done`, `history`, `threads`, ...
+        `config`, `steps`, `history`, `threads`.
+
+    Raises
+    ------
+    OSError
+        Naming the file and what to do; the last whole checkpoint is still there.
     """
     folder = pathlib.Path(folder)
     latest, previous = folder / LATEST, folder / PREVIOUS
-    if latest.exists():
-        _keep(latest, previous)
-    write_arrays(latest, arrays, record)
+    try:
+        if latest.exists():
+            _keep(latest, previous)
+        write_arrays(latest, arrays, record)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}; with resume True the run goes on after the last epoch that was kept") from None
 
 
 def _keep(latest, previous):
@@ -182,11 +226,60 @@ def _keep(latest, previous):
     try:
         os.link(latest, spare)
     except OSError:  # a file system without hard links
-        spare.write_bytes(latest.read_bytes())
-    os.replace(spare, previous)
+        with replacing(previous) as file:
+            file.write(latest.read_bytes())
+    else:
+        os.replace(spare, previous)
 
 
-def load_checkpoint(folder, config, usual=None):
+def _config_of(path, record):
+    """The configuration in a checkpoint's record."""
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise CheckpointError(f"{path} is no checkpoint: it names no configuration")
+    return record["config"]
+
+
+def check_training(arrays, record, like, epoch_steps):
+    """Refuse the state of a training that nothing could go on from, though its checksums are right.
+
+    Parameters
+    ----------
+    arrays, record : dict
+        What was read.
+    like : dict of numpy.ndarray
+        Arrays of the names, shapes and kinds that are wanted.
+    epoch_steps : int
+        How many steps the VAE takes in an epoch; the discriminator takes as many or fewer.
+
+    Raises
+    ------
+    CheckpointError
+        Saying which array or which part of the record it is.
+    """
+    check_arrays(arrays, {name: (array.shape, array.dtype) for name, array in like.items()})
+    below = [name for name, array in arrays.items() if "_adam/var/" in name and array.size and array.min() < 0]
+    if below:
+        raise CheckpointError(f"{below[0]} are means of squares, and some are below 0")
+    history, steps, threads = (record.get(name) for name in ("history", "steps", "threads"))
+    if not isinstance(history, list) or not len(history) <= record["config"]["epochs"]:
+        raise CheckpointError(f"its history is not one of at most {record['config']['epochs']} epochs")
+    for number, epoch in enumerate(history):
+        if not isinstance(epoch, dict) or epoch.get("epoch") != number or not all(map(_is_finite, epoch.values())) or not NEEDED <= epoch.keys():
+            raise CheckpointError(f"epoch {number} of its history is not one with finite losses: {str(epoch)[:200]}")
+    nets = {name.split("/")[0] for name in like if not name.split("/")[0].endswith("_adam")}
+    most = len(history) * epoch_steps
+    if (not isinstance(steps, dict) or steps.keys() != nets or not all(type(number) is int and 0 <= number <= most for number in steps.values())
+            or steps["vae"] != most):
+        raise CheckpointError(f"its steps are {str(steps)[:200]}; expected {most} of the VAE after {len(history)} epochs, and of no other net more")
+    if not isinstance(threads, dict):
+        raise CheckpointError(f"its threads are not named: {str(threads)[:200]}")
+
+
+def _is_finite(number):
+    return type(number) in (int, float) and math.isfinite(number)
+
+
+def load_checkpoint(folder, config, usual=None, like=None, epoch_steps=0):
     """The newest whole checkpoint of this configuration.
 
     Parameters
@@ -197,6 +290,8 @@ def load_checkpoint(folder, config, usual=None):
         The configuration that wants to go on.
     usual : dict, optional
         What a setting is that one of the two does not name.
+    like : dict of numpy.ndarray, optional
+        Arrays of the names, shapes and kinds that are wanted; the record must then be one of a training of `epoch_steps` steps an epoch, too.
 
     Returns
     -------
@@ -209,13 +304,13 @@ def load_checkpoint(folder, config, usual=None):
         None of the checkpoints there is whole, or the newest whole one is of another configuration.
     """
     paths = [pathlib.Path(folder) / name for name in (LATEST, PREVIOUS)]
-    paths = [path for path in paths if path.exists()]
+    paths = [path for path in paths if os.path.lexists(path)]
     damage = []
     for path in paths:
         try:
             arrays, record = read_arrays(path)
-            found = record["config"]
-        except (CheckpointError, KeyError, TypeError) as error:
+            found = _config_of(path, record)
+        except CheckpointError as error:
             damage.append(str(error))
             continue
         there, here = {**(usual or {}), **found}, {**(usual or {}), **config}
@@ -224,6 +319,12 @@ def load_checkpoint(folder, config, usual=None):
         if differing:
             raise CheckpointError(f"{path} is of another configuration ({'; '.join(differing)}). "
                                   "Give the same parameters, or resume False to begin anew")
+        try:
+            if like is not None:
+                check_training(arrays, record, like, epoch_steps)
+        except CheckpointError as error:
+            damage.append(f"{path}: {error}")
+            continue
         if damage:  # out of the way, or the next checkpoint would push out this whole one
             aside = paths[0].with_name(f"{LATEST}.damaged")
             os.replace(paths[0], aside)

@@ -9,6 +9,7 @@ has never seen a real one: it knows hair, eyes, mouths and colours as they are d
 between real faces and their reconstructions tells about these and may miss the rest.
 """
 import hashlib
+import os
 import pathlib
 
 import mxnet as mx
@@ -173,7 +174,7 @@ def _sha256(*arrays):
 
 def _load(net, path, key):
     """Whether the weights kept at `path` were made from `key` and are undamaged; if so, `net` has them now."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return False
     try:
         arrays, record = read_arrays(path)
@@ -183,11 +184,19 @@ def _load(net, path, key):
             set_net_arrays(net, arrays)
         except CheckpointError as error:
             raise CheckpointError(f"{runtime.shown(path)}: {error}") from None
-        net.about = record["about"]
+        net.about = _about(path, record)
         return True
     except CheckpointError as error:
         print(f"{error}; it is made anew")
         return False
+
+
+def _about(path, record):
+    """What a record says of its net's quality."""
+    about = record.get("about")
+    if not isinstance(about, dict) or not {"trained_on", "num_images"} <= about.keys() or not {"accuracy", "r2"} & about.keys():
+        raise CheckpointError(f"{runtime.shown(path)} does not say how good its net is")
+    return about
 
 
 def _keep(net, path, key):

@@ -7,11 +7,15 @@ was is printed, and stands in every figure and record.
 import dataclasses
 import gzip
 import hashlib
+import http.client
+import os
 import pathlib
 import queue
 import struct
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 
@@ -19,7 +23,7 @@ import numpy as np
 import PIL
 
 from . import drawing, drawing_faces, pictures, runtime
-from .files import replacing
+from .files import regular, replacing
 from .parameters import ParameterError, checked
 
 __all__ = ["DataError", "ImageSet", "FACES", "load_digits", "load_faces", "real_faces", "drawn_faces", "load_mnist", "download_mnist", "drawn_digits"]
@@ -45,6 +49,8 @@ HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size
                     "D2LVAE_DATA to the folder above `anime`, or take drawn faces with -p data drawn")
 OFFLINE_SECONDS = 8  # what finding out that no mirror answers may take
 MAX_DOWNLOAD = 20_000_000  # bytes; the largest published file has 9.9 million
+DOWNLOAD_SECONDS = 600  # that a file may take, however slowly it drips
+MAX_IDX = 100_000_000  # bytes, unpacked; the largest published file has 47 million
 
 
 class DataError(ValueError):
@@ -299,26 +305,38 @@ def load_mnist(folder):
     parts = []
     for part in ("train", "t10k"):
         images, labels = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
-        image_path = paths[f"{part}-images-idx3-ubyte"]
+        image_path, label_path = paths[f"{part}-images-idx3-ubyte"], paths[f"{part}-labels-idx1-ubyte"]
         if images.ndim != 3 or images.shape[1:] != (28, 28):
             raise DataError(f"{image_path}: expected pictures of 28 x 28; found an array of shape "
                             f"{images.shape}. Delete it to have it downloaded again")
+        if labels.ndim != 1 or labels.max() > 9:
+            raise DataError(f"{label_path}: expected a list of labels from 0 to 9; found an array of shape {labels.shape} "
+                            f"with numbers up to {labels.max()}. Delete it to have it downloaded again")
         if len(images) != len(labels):
             raise DataError(f"{image_path} holds {len(images)} pictures, but "
-                            f"{paths[f'{part}-labels-idx1-ubyte'].name} {len(labels)} labels: they "
+                            f"{label_path.name} {len(labels)} labels: they "
                             f"do not belong together. Delete both to have them downloaded again")
         parts += [images[:, None], labels]
     train, train_labels, validation, validation_labels = parts
     images = ImageSet("MNIST", train, validation, "from its IDX files", True,
                       train_labels, validation_labels)
-    if images.sha256() != MNIST_PICTURES:
+    published = images.sha256() == MNIST_PICTURES
+    if not published:
         images = dataclasses.replace(images, origin="from IDX files that are NOT the published ones")
+    unproved = [path.name for name, path in paths.items() if not (published and "images" in name) and not _is_published(name, path)]
+    if unproved:
+        print(f"note: these files in {runtime.shown(folder)} have another SHA-256 than the published .gz files, or are unpacked "
+              f"and cannot be compared with them: {', '.join(unproved)}")
     return images
 
 
+def _is_published(name, path):
+    return hashlib.sha256(path.read_bytes()).hexdigest() == MNIST_FILES[name]
+
+
 def _find(folder, name):
-    """The path of an MNIST file, plain or gzipped, or None."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    """The path of an MNIST file, plain or gzipped (or of what stands in its place), or None."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if os.path.lexists(path)), None)
 
 
 def read_idx(path):
@@ -327,14 +345,15 @@ def read_idx(path):
     Raises
     ------
     DataError
-        Truncated or corrupt gzip, a wrong magic number, too few or too many bytes.
+        Truncated or corrupt gzip, a wrong magic number, too few or too many bytes, or more than `MAX_IDX`.
     """
     path = pathlib.Path(path)
     again = "Delete the file to have it downloaded again"
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+        with open(regular(path), "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with (gzip.open if packed else open)(path, "rb") as file:
+            content = file.read(MAX_IDX + 1)  # takes no more memory than there is to be read
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: its gzip data is truncated or corrupt ({error}). {again}") from None
     except OSError as error:
@@ -345,6 +364,8 @@ def read_idx(path):
     start = 4 + 4 * content[3]
     shape = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else (0,)
     expected = start + int(np.prod(shape, dtype=object))
+    if len(content) > MAX_IDX:
+        raise DataError(f"{path}: has more than {MAX_IDX:,} bytes when unpacked, twice as many as MNIST's largest file. {again}")
     if len(content) != expected or 0 in shape:
         raise DataError(f"{path}: its header announces {' x '.join(map(str, shape))} bytes, "
                         f"{expected} with the header; found {len(content)}. {again}")
@@ -391,9 +412,9 @@ def _answering_mirrors(filename):
     def ask(mirror):
         request = urllib.request.Request(mirror + filename, method="HEAD")
         try:
-            with urllib.request.urlopen(request, timeout=OFFLINE_SECONDS):
+            with OPENER.open(request, timeout=OFFLINE_SECONDS):
                 answers.put(mirror)
-        except OSError:  # URLError and timeouts are of this kind
+        except (OSError, http.client.HTTPException):  # URLError and timeouts are of the first kind
             answers.put(None)
 
     for mirror in MNIST_MIRRORS:  # daemons: a look-up of a name that hangs must not hold up the exit
@@ -409,14 +430,48 @@ def _answering_mirrors(filename):
     return []
 
 
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows a mirror that sends us on only within the mirror itself, and only over https."""
+
+    def redirect_request(self, request, answer, code, message, headers, address):
+        if urllib.parse.urlsplit(address)[:2] != urllib.parse.urlsplit(request.full_url)[:2]:
+            raise urllib.error.URLError(f"it redirects to {address}, which is none of the mirrors")
+        return super().redirect_request(request, answer, code, message, headers, address)
+
+
+def https_only(*handlers):
+    """What opens addresses over https (through a proxy, if one is set) and no others: no http, no files, no ftp."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (urllib.request.ProxyHandler(), urllib.request.UnknownHandler(), urllib.request.HTTPDefaultErrorHandler(),
+                    urllib.request.HTTPErrorProcessor(), _SameHost(), *(handlers or [urllib.request.HTTPSHandler()])):
+        opener.add_handler(handler)
+    return opener
+
+
+OPENER = https_only()
+
+
+def _read(answer):
+    """A download's bytes: no more than `MAX_DOWNLOAD`, for no longer than `DOWNLOAD_SECONDS`."""
+    content, deadline = bytearray(), time.monotonic() + DOWNLOAD_SECONDS
+    while len(content) < MAX_DOWNLOAD:
+        part = answer.read1(1 << 16)
+        if not part:
+            break
+        content += part
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(content):,} bytes in {DOWNLOAD_SECONDS} s are too slow")
+    return bytes(content)
+
+
 def _download(folder, filename, sha256, mirrors):
     """Put one file into `folder` from the first mirror that gives the right bytes."""
     failures = []
     for mirror in mirrors:
         try:
-            with urllib.request.urlopen(mirror + filename, timeout=30) as answer:
-                content = answer.read(MAX_DOWNLOAD)
-        except OSError as error:  # URLError and timeouts are of this kind
+            with OPENER.open(mirror + filename, timeout=30) as answer:
+                content = _read(answer)
+        except (OSError, http.client.HTTPException) as error:
             failures.append(f"{mirror}: {error}")
             continue
         found = hashlib.sha256(content).hexdigest()

@@ -9,6 +9,8 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from .files import replacing
+
 __all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "show_intervals", "show_rows", "show_file",
            "save"]
 
@@ -38,7 +40,8 @@ def save_picture(path, picture):
     picture = to_uint8(picture)
     mode = "L" if picture.shape[0] == 1 else "RGB"
     array = picture[0] if mode == "L" else picture.transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(array), mode).save(path)
+    with replacing(path) as file:
+        Image.fromarray(np.ascontiguousarray(array), mode).save(file, "PNG")
 
 
 def show_pictures(pictures, title, num_cols=10, titles=None, scale=1):
@@ -208,5 +211,6 @@ def save(figure, path):
     """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DOTS_AN_INCH)
-    Image.open(drawn).convert("RGB").save(path, optimize=True)  # without the needless fourth channel
     d2l.plt.close(figure)
+    with replacing(path) as file:
+        Image.open(drawn).convert("RGB").save(file, "PNG", optimize=True)  # without the needless fourth channel

@@ -1,6 +1,5 @@
 """What a trained VAE's latents mean: finished runs, the directions in which their codes vary most, what those change in a picture."""
 import dataclasses
-import json
 import pathlib
 
 import mxnet as mx
@@ -8,6 +7,7 @@ import numpy as np
 
 from . import datasets, figures, runtime
 from .checkpoints import CheckpointError, load_net
+from .files import read_json
 from .vae import VAE
 
 __all__ = ["Directions", "Trained", "finished_runs", "load_run", "directions", "encode", "decode", "verdict", "turned", "traversals", "walk"]
@@ -82,8 +82,7 @@ def finished_runs(results_dir=""):
     found = []
     for net in runtime.results_root(results_dir).glob("**/images/*/*/vae.npz"):
         try:
-            record = json.loads((net.parent / "metrics.json").read_text())
-            if record["finished"] and "study" not in net.parts:
+            if read_json(net.parent / "metrics.json")["finished"] is True and "study" not in net.parts:
                 found.append((net.stat().st_mtime, net.parent))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # half-written, or somebody else's: not finished
@@ -110,9 +109,9 @@ def load_run(folder):
     """
     folder = pathlib.Path(folder)
     try:
-        config = json.loads((folder / "metrics.json").read_text())["config"]
+        config = read_json(folder / "metrics.json")["config"]
         name, seed = config["data"], config["seed"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'metrics.json'} is no record of a run ({error!r}): train it again") from None
     vae = load_net(folder / "vae.npz")
     if not isinstance(vae, VAE):

@@ -140,7 +140,7 @@ def _unknown(name, declared):
 def checked(name, value):
     """The value of the parameter `name`, or a ParameterError that says what is right."""
     rule = RULES[name]
-    if rule.kind is float and type(value) is int:
+    if rule.kind is float and type(value) is int and abs(value) < 10 ** 300:
         value = float(value)
     right_type = type(value) is rule.kind and (rule.kind is not float or math.isfinite(value))
     if not right_type or not rule.accepts(value):

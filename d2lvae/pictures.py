@@ -18,11 +18,12 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from . import runtime
-from .files import replacing
+from .files import regular, replacing
 
 __all__ = ["find_pictures", "decode", "load_pictures", "read_cache", "write_cache"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+KINDS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow knows others, some of which call programs (EPS)
 MAX_PIXELS = 64_000_000  # a larger picture is a decompression bomb or a mistake
 WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits a pixel, which `convert` would cut off at 255
 
@@ -39,7 +40,8 @@ def find_pictures(folder):
     Returns
     -------
     files : list of (str, int, int)
-        Name below the folder with forward slashes, size in bytes, time of change in ns.
+        Name below the folder with forward slashes, size in bytes, time of change in ns: the system's own (ctime), which no
+        program can set, so that a copy with an old date is not taken for what was there before.
     unreadable : list of str
         Names of directories and files that could not be looked at.
     """
@@ -55,7 +57,8 @@ def find_pictures(folder):
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        unreadable += [name(os.path.join(place, f)) + "/" for f in folders if f.lower().endswith(SUFFIXES)]  # where a picture should be
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.lower().endswith(SUFFIXES))
         for file in names:
             if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                 path = os.path.join(place, file)
@@ -65,7 +68,7 @@ def find_pictures(folder):
                     unreadable.append(name(path))
                     continue
                 if stat.S_ISREG(about.st_mode):
-                    files.append((name(path), about.st_size, about.st_mtime_ns))
+                    files.append((name(path), about.st_size, about.st_ctime_ns))
                 else:
                     unreadable.append(name(path))
     return sorted(files), sorted(unreadable)
@@ -74,6 +77,7 @@ def find_pictures(folder):
 def decode(path, image_size):
     """One picture file as (3, image_size, image_size) uint8: transposed from rows of pixels, not reshaped.
 
+    A PNG's checksums are compared; a JPEG has none, so one whose bits were altered is a picture as long as all of it can be decoded.
     Turned upright as its camera says, what is transparent on white, grey as three equal channels,
     16 bits scaled to 8; the centred square of it, resized with Lanczos' filter.
 
@@ -83,7 +87,10 @@ def decode(path, image_size):
         Of many kinds, as Pillow raises them for files that it cannot read; ValueError for a picture
         of more than `MAX_PIXELS`.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=KINDS) as image:
+        if image.format == "PNG":
+            image.verify()
+    with Image.open(path, formats=KINDS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         image.draft("RGB", (2 * image_size, 2 * image_size))  # a large JPEG decodes smaller, and faster
@@ -159,7 +166,7 @@ def write_cache(path, pictures, notes, key):
 
     A place that cannot be written only costs the time of making the array anew the next time, and is said.
     """
-    record = json.dumps({"key": key, "notes": notes, "crc32": zlib.crc32(pictures)}).encode()
+    record = json.dumps({"key": key, "notes": notes, "crc32": _checksum(pictures, notes)}).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
@@ -172,16 +179,31 @@ def write_cache(path, pictures, notes, key):
 
 
 def read_cache(path, key):
-    """The memory-mapped array and the notes kept at `path` if they were made from `key` and are undamaged, else None."""
+    """The memory-mapped array and the notes kept at `path` if they were made from `key` and are undamaged, else None.
+
+    If something is there that cannot be used, it is said.
+    """
+    if not os.path.lexists(path):
+        return None
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             file.seek(-8, os.SEEK_END)
             (length,) = struct.unpack("<Q", file.read())
             file.seek(-8 - length, os.SEEK_END)
             record = json.loads(file.read(length))
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
-        if record["key"] == key and record["crc32"] == zlib.crc32(pictures):
+        if record["crc32"] != _checksum(pictures, record["notes"]):
+            raise ValueError("wrong checksum")
+        if record["key"] == key:
             return pictures, record["notes"]
-    except (OSError, ValueError, KeyError, TypeError, struct.error, OverflowError):
-        pass  # there is none, or not one of ours
+        reason = "was made from other pictures or by another version"
+    except Exception as error:  # numpy's and json's are of many kinds
+        reason = f"is damaged or of another kind ({error})"
+    print(f"{runtime.shown(path)} {reason}; it is made anew")
     return None
+
+
+def _checksum(pictures, notes):
+    """Of everything in a cache but its key, which is compared."""
+    about = json.dumps([pictures.shape, pictures.dtype.str, notes]).encode()
+    return zlib.crc32(about, zlib.crc32(np.ascontiguousarray(pictures)))

@@ -8,10 +8,12 @@
         history.csv, metrics.json, README.md
         vae.npz, disc.npz, checkpoint*.npz  (not for git)
 """
+import contextlib
 import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import platform
 import time
@@ -21,7 +23,7 @@ import numpy as np
 
 from . import __version__, checkpoints, classifier, figures, metrics, runtime, training
 from .datasets import FACES
-from .files import replacing
+from .files import Busy, alone, read_json, replacing
 from .parameters import ParameterError, checked
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
@@ -171,6 +173,31 @@ def fit(vae, images, config, discriminator=None, progress=None):
     """
     settings = _settings(vae, images, config, discriminator)
     folder = _folder(settings, config)
+    with _alone(folder):
+        return _fit(vae, images, config, discriminator, settings, folder)
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Have a run's folder, made if it is missing, to oneself."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(folder / ".lock"))
+        except Busy as error:
+            raise RunError(f"{folder} is being written by another run ({error}): let it end or stop it, "
+                           "or choose another results_dir") from None
+        except OSError as error:
+            raise _cannot_be_written(folder, error) from None
+        yield
+
+
+def _cannot_be_written(folder, error):
+    return RunError(f"the results folder {folder} cannot be written ({error.strerror or error}): choose another with results_dir")
+
+
+def _fit(vae, images, config, discriminator, settings, folder):
+    """What :func:`fit` does once the folder is known and nobody else's."""
     _claim(folder, settings)
     training.initialize(vae, settings["seed"])
     if discriminator is not None:
@@ -178,7 +205,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
     learner = training.Learner(vae, discriminator, settings)
     history, threads = [], runtime.threads()
     if config["resume"]:
-        begun_with = _resume(learner, folder, settings, history)
+        begun_with = _resume(learner, folder, settings, history, -(-len(images.train) // settings["batch_size"]))
         threads = begun_with if len(history) == settings["epochs"] else threads  # of the training: here none is left to do
 
     def keep():
@@ -196,36 +223,34 @@ def fit(vae, images, config, discriminator=None, progress=None):
 
 
 def _claim(folder, settings):
-    """Make the folder, make sure that it is ours and can be written, before any work."""
-    if (folder / "metrics.json").exists():
+    """Make sure that the folder is ours and can be written, before any work."""
+    if os.path.lexists(folder / "metrics.json"):
         try:
-            earlier = json.loads((folder / "metrics.json").read_text())
-            config = earlier["config"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise RunError(f"{folder / 'metrics.json'} cannot be read ({error}): move the folder "
+            earlier = read_json(folder / "metrics.json")
+            config = dict(earlier["config"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
                            "away, or choose another results_dir") from None
         differing = [name for name in sorted({*settings, *config})
                      if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))]
         if differing:
-            raise RunError(f"{folder} holds the results of another configuration (different: "
+            raise RunError(f"{folder} holds the results of another configuration (different in its metrics.json: "
                            f"{', '.join(differing)}): move it away, or choose another results_dir")
         print(f"Results of this configuration are here already (it has been run before, on "
               f"{earlier.get('finished_at', '?')}); they are replaced when this run ends.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob(".*.part"):  # of a run that was killed while writing
             unfinished.unlink()
         with replacing(folder / ".writable"):
             pass
         (folder / ".writable").unlink()
     except OSError as error:
-        raise RunError(f"the results folder {folder} cannot be written "
-                       f"({error.strerror or error}): choose another with results_dir") from None
+        raise _cannot_be_written(folder, error) from None
 
 
-def _resume(learner, folder, settings, history):
+def _resume(learner, folder, settings, history, epoch_steps):
     """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
-    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL)
+    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
     if found is None:
         print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
               "at the beginning.")

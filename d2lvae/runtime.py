@@ -101,6 +101,5 @@ def results_root(results_dir=""):
 
 def shown(path):
     """A path as people read it: from the project's folder on where it is inside, else whole."""
-    path = pathlib.Path(path).resolve()
-    root = project_root().resolve()
+    path, root = (pathlib.Path(os.path.realpath(place)) for place in (path, project_root()))
     return path.relative_to(root).as_posix() if root in path.parents else str(path)

@@ -8,12 +8,13 @@ the summary, `results/study/DATA.json`: means, and differences from the plain VA
 """
 import argparse
 import json
+import os
 
 import numpy as np
 
 from . import classifier, datasets, discriminators, figures, metrics, runs, runtime, vae
 from .checkpoints import load_net
-from .files import replacing
+from .files import read_json, replacing
 
 __all__ = ["CONDITIONS", "SIZES", "CONTROLS", "PLAIN", "train_all", "measure_all", "summarize", "reconstructions", "crops", "study", "conclusions",
            "load_summary", "crops_file"]
@@ -70,9 +71,9 @@ def config_for(condition, seed, epochs, results_dir):
 def finished(folder, data_sha256):
     """Whether a run's folder holds the results of a run that came to its end, on the pictures with this checksum."""
     try:
-        record = json.loads((folder / "metrics.json").read_text())
-        return record["finished"] and record["config"]["data_sha256"] == data_sha256
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(folder / "metrics.json")
+        return record["finished"] is True and record["config"]["data_sha256"] == data_sha256
+    except (ValueError, KeyError, TypeError):
         return False
 
 
@@ -259,9 +260,27 @@ def _change(row, plain, more, less):
 
 
 def load_summary(name, folder=None):
-    """The summary of a data set's study as :func:`study` wrote it, by default the committed one; None if there is none."""
+    """The summary of a data set's study as :func:`study` wrote it, by default the committed one; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or is not such a summary.
+    """
     path = (folder or _committed()) / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not os.path.lexists(path):
+        return None
+    record = read_json(path)
+    try:
+        rows = [row for found in record["measures"].values() for row in found.values()]
+        numbers = [number for row in rows for value in row.values() for number in (value if isinstance(value, list) else [value])]
+        right = (all({"mean", "by_seed"} <= row.keys() for row in rows) and all(type(number) is float and np.isfinite(number) for number in numbers)
+                 and PLAIN in record["measures"] and {"data", "num_train", "epochs", "seeds", "num_images", "losses", "kid_features"} <= record.keys())
+    except (KeyError, TypeError, AttributeError):
+        right = False
+    if not right:
+        raise ValueError(f"{path} is not the summary of a study, or not all of its numbers are finite: restore it (git checkout) or run `make study`")
+    return record
 
 
 def crops_file(name, folder=None):

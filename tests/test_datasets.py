@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import socket
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_a_network_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        address = f"https://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(datasets, "MNIST_MIRRORS", (address, address))
         monkeypatch.setattr(datasets, "OFFLINE_SECONDS", 1)
         start = time.monotonic()
@@ -129,6 +130,7 @@ def mirror(mnist_folder, tmp_path, monkeypatch):
         name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays})
     monkeypatch.setattr(datasets, "MNIST_MIRRORS", (bad.as_uri() + "/", good.as_uri() + "/"))
     monkeypatch.setattr(datasets, "_answering_mirrors", lambda name: datasets.MNIST_MIRRORS)
+    monkeypatch.setattr(datasets, "OPENER", urllib.request.build_opener())  # which opens files, too
     shutil.rmtree(folder)
     use(monkeypatch, folder)
     return good, bad, folder, arrays
@@ -179,6 +181,8 @@ def test_the_mirrors_are_asked_over_https_and_one_answer_is_enough(monkeypatch, 
     (tmp_path / "file").write_text("")
     mirrors = ("https://127.0.0.1:9/", tmp_path.as_uri() + "/")
     monkeypatch.setattr(datasets, "MNIST_MIRRORS", mirrors)
+    assert datasets._answering_mirrors("file") == [], "a file is not https"
+    monkeypatch.setattr(datasets, "OPENER", urllib.request.build_opener())
     assert datasets._answering_mirrors("file") == [mirrors[1], mirrors[0]]
 
 

@@ -362,7 +362,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(config, tiny, small_vae,
 
     def full_at_the_third(descriptor):
         calls.append(fsync(descriptor))
-        if len(calls) == 4:  # the trial of the folder, two checkpoints, and this one
+        if len(calls) == 7:  # file and folder: of the trial, of two checkpoints; and this one
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full_at_the_third)
