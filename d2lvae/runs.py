@@ -19,10 +19,11 @@ import time
 import mxnet as mx
 import numpy as np
 
-from . import __version__, checkpoints, classifier, figures, metrics, runtime, training
+from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, training
 from .datasets import FACES
 from .files import replacing
 from .parameters import ParameterError, checked
+from .rollcall import DistributedError
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
 
@@ -143,14 +144,15 @@ def _folder(settings, config):
 def fit(vae, images, config, discriminator=None):
     """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
 
-    Both nets begin with Xavier weights drawn from the seed, whatever they held before.
+    Both nets begin with Xavier weights drawn from the seed, whatever they held before.  With `kvstore` 'dist_sync' this process is
+    one of several that call `fit` alike and train together; rank 0 alone writes, and all have the same outcome.
 
     Parameters
     ----------
     vae : VAE
     images : ImageSet
     config : dict
-        The notebook's parameters, from :func:`d2lvae.check_parameters`.
+        The notebook's parameters, from :func:`d2lvae.check_parameters`; `batch_size` is all workers' together.
     discriminator : HybridBlock, optional
         Trained along; by default its verdict, times `disc_weight`, joins the VAE's loss (`learned_loss`).
 
@@ -166,31 +168,83 @@ def fit(vae, images, config, discriminator=None):
         With `resume`: the checkpoints are damaged or of another configuration.
     FloatingPointError
         The loss stopped being a number.
+    DistributedError
+        With `kvstore` 'dist_sync': a worker, a server or the scheduler is missing or has died.
     """
-    settings = _settings(vae, images, config, discriminator)
+    settings, history = _settings(vae, images, config, discriminator), []
+    with team.joined(checked("kvstore", config.get("kvstore", "local"))) as workers:
+        try:
+            return _fit(vae, images, config, discriminator, settings, history, workers)
+        except DistributedError as error:
+            kept = f"{len(history)} of {settings['epochs']} epochs are kept" if history else "no epoch was finished"
+            raise DistributedError(f"{error}. Start all processes anew, with -p resume True to go on from the last checkpoint ({kept})") from None
+
+
+def _fit(vae, images, config, discriminator, settings, history, workers):
+    """:func:`fit` by one of the workers, the only one or not."""
     folder = _folder(settings, config)
-    _claim(folder, settings)
+    _agree(workers, settings, config)
+    if workers.rank == 0:
+        _claim(folder, settings)
     training.initialize(vae, settings["seed"])
     if discriminator is not None:
         training.initialize(discriminator, settings["seed"] + 1)
-    learner = training.Learner(vae, discriminator, settings)
-    history, threads = [], runtime.threads()
+    learner = training.Learner(vae, discriminator, settings, workers)
+    threads = runtime.threads()
     if config["resume"]:
         begun_with = _resume(learner, folder, settings, history)
         threads = begun_with if len(history) == settings["epochs"] else threads  # of the training: here none is left to do
 
     def keep():
-        arrays, steps = learner.state()
-        record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads()}
-        checkpoints.save_checkpoint(folder, arrays, record)
+        if workers.rank == 0:
+            arrays, steps = learner.state()
+            record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads(), "workers": workers.size}
+            checkpoints.save_checkpoint(folder, arrays, record)
 
     finished = training.train(learner, images.train, settings, history, keep)
-    if not finished:
+    if not finished and workers.rank == 0:
         print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
               f"goes on after the {len(history)} finished epoch(s).", flush=True)
-    run = _record(learner, images, settings, history, finished, folder, threads)
-    print(f"results: {runtime.shown(folder)}", flush=True)
+    for optimizer in learner.optimizers.values() if workers.size > 1 else ():  # BatchNorm's statistics are each worker's own
+        checkpoints.set_net_arrays(optimizer.net, workers.arrays_of_first(checkpoints.net_arrays(optimizer.net)))
+    run = _record(learner, images, settings, history, finished, folder, threads) if workers.rank == 0 else None
+    return _share(run, learner, images, folder)
+
+
+def _share(run, learner, images, folder):
+    """Rank 0's run, on every worker; says where the results are."""
+    workers = learner.team
+    first = workers.gather(run and [runtime.shown(folder), platform.node(), run.history, run.metrics])[0]
+    if run is None:
+        place, host, history, found = first
+        run = Run(folder, history, found, reconstruct(learner.vae, images.validation[:NUM_PICTURES]))
+        print(f"worker {workers.rank} of {workers.size}: worker 0 has written the results, {place} on {host}", flush=True)
+    else:
+        print(f"results: {first[0]}", flush=True)
     return run
+
+
+def _agree(workers, settings, config):
+    """Make sure that all workers are about to train the same, before any work.
+
+    Raises
+    ------
+    RunError
+        Naming the worker and the settings that differ from worker 0's.
+    ParameterError
+        Fewer pictures in a minibatch than workers.
+    """
+    if settings["batch_size"] < workers.size:
+        raise ParameterError(f"batch_size must be at least the number of workers, {workers.size}, who share each minibatch; found "
+                             f"{settings['batch_size']}. For example: -p batch_size {64 * -(-workers.size // 64)}")
+    mine = {**settings, "resume": config["resume"], "version": __version__}
+    first, *others = workers.gather([platform.node(), mine])
+    for rank, (host, found) in enumerate(others, 1):
+        differing = [f"{name} {found.get(name)!r} there, {first[1].get(name)!r} on worker 0" for name in sorted({*found, *first[1]})
+                     if found.get(name) != first[1].get(name)]
+        if differing:
+            raise RunError(f"worker {rank} on {host} is about to train something else than worker 0 on {first[0]} ({'; '.join(differing)}): "
+                           "give all the same parameters and the same data (data_sha256 is a checksum of the pictures)")
 
 
 def _claim(folder, settings):
@@ -223,18 +277,29 @@ def _claim(folder, settings):
 
 def _resume(learner, folder, settings, history):
     """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
-    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL)
-    if found is None:
-        print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
-              "at the beginning.")
+    workers = learner.team
+    arrays, record = workers.rank == 0 and checkpoints.load_checkpoint(folder, settings, OPTIONAL) or (None, None)
+    record = workers.gather(record)[0]
+    if record is None:
+        if workers.rank == 0:
+            print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
+                  "at the beginning.")
         return None
-    arrays, record = found
-    learner.set_state(arrays, record["steps"])
+    if workers.rank == 0:
+        learner.set_state(arrays, record["steps"])
+    if workers.size > 1:
+        arrays = workers.arrays_of_first(learner.state()[0])
+        if workers.rank > 0:
+            learner.set_state(arrays, record["steps"])
     history.extend(record["history"])
+    if workers.rank > 0:
+        return record["threads"]
     print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
     if record["threads"] != runtime.threads():
         print(f"note: it was begun with {record['threads']}, this process has {runtime.threads()}; "
               "sums are rounded differently, so the last digits will be, too.")
+    if record.get("workers", 1) != workers.size:
+        print(f"note: it was begun by {record.get('workers', 1)} worker(s), now there are {workers.size}; sums are rounded differently.")
     return record["threads"]
 
 
@@ -284,7 +349,7 @@ def _metrics(learner, images, settings, history, finished, threads):
         "final": final, "validation": training.evaluate(learner, images.validation, settings), "quality": quality(learner.vae, images), **speed,
         "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
                  "num_train": len(images.train), "num_validation": len(images.validation)},
-        "config": settings, "device": str(learner.ctx), "processor_threads": threads,
+        "config": settings, "device": str(learner.ctx), "processor_threads": threads, "workers": learner.team.size,
         "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
                      "numpy": np.__version__, "d2lvae": __version__},
     }
