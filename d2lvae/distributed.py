@@ -135,7 +135,7 @@ def main(arguments=None):
     if not command or workers < 1 or given.servers < 1:
         parser.error("give a command behind --, and at least one worker and one server")
     cores = len(os.sched_getaffinity(0))
-    processes = {}
+    processes, before = {}, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for name, environment in environments(workers, given.servers, free_port(), gpus, cores).items():
             role, _, number = name.partition(" ")
@@ -149,6 +149,8 @@ def main(arguments=None):
         return 127
     finally:
         _end(processes.values(), 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -122,10 +122,10 @@ def _start(function, *arguments):
 
 
 class _Listener:
-    """The scheduler's side: who is here, who has left; ends this process with the training."""
+    """The scheduler's side: who is here, who has left; calls `on_end` with the reason, or None, when the training is over."""
 
-    def __init__(self, group):
-        self.group, self.members, self.left = group, {}, 0  # members: who each connection is
+    def __init__(self, group, on_end):
+        self.on_end, self.group, self.members, self.left = on_end, group, {}, 0  # members: who each connection is
         self.wanted = {"worker": group.workers, "server": group.servers}
         self.joined, self.last_joined, self.lock = {"worker": 0, "server": 0}, time.monotonic(), threading.RLock()
         try:
@@ -158,7 +158,7 @@ class _Listener:
             kind, who = line.receive()
             if kind != "hello":
                 return  # a stranger
-            name = f"{who['role']} on {who['host']} (process {who['pid']})"
+            name = f"{who['name']} on {who['host']} (process {who['pid']})"
             with self.lock:
                 refusal = self.refusal(who)
                 if not refusal:
@@ -201,18 +201,10 @@ class _Listener:
             line.send(kind, value)
 
     def end(self, trouble):
-        """Tell all why it is over (None: because it is done), and end this process."""
+        """Tell all why it is over; None: because it is done."""
         with self.lock:
             self.tell("trouble" if trouble else "done", trouble)
-            _end("scheduler", trouble, pause=1.0)
-
-
-def _end(role, trouble, pause=0.0):
-    """End a process whose main thread is somewhere in MXNet."""
-    if trouble:
-        print(f"{role}: {trouble}", file=sys.stderr, flush=True)
-    time.sleep(pause)  # for the messages to get out
-    os._exit(1 if trouble else 0)
+            self.on_end(trouble)
 
 
 class Member:
@@ -234,7 +226,8 @@ class Member:
         try:
             self.line = self.connect()
             wanted = {"worker": self.group.workers, "server": self.group.servers}
-            self.line.send("hello", {"role": self.group.role, "host": socket.gethostname(), "pid": os.getpid(), "wanted": wanted})
+            name = " ".join(filter(None, (self.group.role, os.environ.get("DMLC_WORKER_ID"))))
+            self.line.send("hello", {"role": self.group.role, "name": name, "host": socket.gethostname(), "pid": os.getpid(), "wanted": wanted})
             _start(self.beat)
             kind = None
             while kind not in ("trouble", "done"):
@@ -304,9 +297,16 @@ def serve():
     """Be the scheduler or a server until the training is over: never returns."""
     group = cluster()
     settle(group)
+
+    def end(trouble):  # while the main thread is somewhere in MXNet
+        if trouble:
+            print(f"{group.role}: {trouble}", file=sys.stderr, flush=True)
+        time.sleep(1)  # for the messages to get out
+        os._exit(1 if trouble else 0)
+
     if group.role == "scheduler":
-        _Listener(group)
+        _Listener(group, end)
     else:
-        Member(group, lambda trouble: _end(group.role, trouble))
+        Member(group, end)
     import mxnet  # which serves here, until this process is ended
     sys.exit(f"{group.role}: MXNet {mxnet.__version__} has not served")
