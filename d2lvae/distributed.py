@@ -20,7 +20,7 @@ from . import rollcall
 
 __all__ = ["main", "environments", "command_of"]
 
-PATIENCE = 30.0  # seconds that the others have to end by themselves
+PATIENCE = 10.0  # seconds that the others have to end by themselves
 
 
 def free_port():

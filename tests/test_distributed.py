@@ -2,12 +2,12 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 
 import mxnet as mx
@@ -31,11 +31,10 @@ SCRIPT = textwrap.dedent("""
     import d2lvae
     from d2lvae import runs, training
     runs.NUM_MEASURED = 20
-    trainings, pause = json.loads(sys.argv[1]), float(sys.argv[2])
-    if pause:
-        step = training.Learner.step
+    step = training.Learner.step
+    for config in json.loads(sys.argv[1]):
+        pause = config.pop("pause", 0)  # leaves time to be killed in mid-epoch
         training.Learner.step = lambda self, *batch: (time.sleep(pause), step(self, *batch))[1]
-    for config in trainings:
         disc = d2lvae.DenseLogReg(1, 8) if config["disc_weight"] else None
         run = d2lvae.fit(d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), config, disc)
         print("SEEN", int(run.reconstructions.sum()), run.metrics["workers"], len(run.history))
@@ -76,9 +75,9 @@ class Group:
     def said(self, name):
         return (self.folder / name).read_text()
 
-    def wait_for(self, name, words, seconds=60):
+    def wait_for(self, name, words, times=1, seconds=60):
         until = time.monotonic() + seconds
-        while words not in self.said(name):
+        while self.said(name).count(words) < times:
             assert time.monotonic() < until, f"{words!r} never came: {self.said(name)}"
             time.sleep(0.05)
 
@@ -97,8 +96,8 @@ class Group:
                 process.wait()
 
 
-def script(trainings, pause=0.0):
-    return [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(trainings), str(pause)]
+def script(trainings):
+    return [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(trainings)]
 
 
 @pytest.mark.parametrize("size, num_images", [(2, 64), (3, 64), (2, 7), (4, 3), (64, 32)])
@@ -215,7 +214,7 @@ def test_workers_about_to_train_different_things_are_refused(config):
 @pytest.fixture
 def listener(monkeypatch):
     """A roll call for two workers and a server in this process; `ended` is what the scheduler would end with."""
-    monkeypatch.setattr(rollcall, "SILENCE", 1.0)
+    monkeypatch.setattr(rollcall, "SILENCE", 0.6)
     monkeypatch.setattr(rollcall, "BEAT", 0.1)
 
     def start(**changes):
@@ -274,7 +273,7 @@ def test_roll_call_misses_who_has_left_too_early(listener):
     members[1].leave()
     until(lambda: members[2].left)
     members[2].check()
-    time.sleep(1.1)
+    time.sleep(0.7)
     with pytest.raises(rollcall.DistributedError, match="has ended its part, while this one still needs it"):
         members[2].check()
 
@@ -311,44 +310,53 @@ def test_a_servers_role_in_a_notebooks_environment_is_refused_at_once():
     assert said.returncode == 1 and "DMLC_ROLE is 'server' in the environment of this process" in said.stderr
 
 
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    """Two workers that have finished three trainings, and were at a fourth one when the second worker was killed."""
+    folder = tmp_path_factory.mktemp("group")
+    configs = [config_of(name, folder / "results", kvstore="dist_sync") for name in TRAININGS]
+    found = Group(folder, 2, script([*configs, config_of("vae", folder / "results", kvstore="dist_sync", epochs=4, pause=0.1)]))
+    try:
+        found.wait_for("worker 0", "epoch   1:", times=len(TRAININGS) + 1)
+        found.processes["worker 1"].kill()
+        found.exit_codes = found.codes()
+    finally:
+        found.end()
+    found.results = folder / "results"
+    return found
+
+
 @pytest.mark.slow
-def test_two_workers_train_what_one_does(tmp_path, capfd):
-    """With the launcher, three trainings in a row; the first worker alone leaves results."""
-    configs = [config_of(name, tmp_path / "two", kvstore="dist_sync") for name in TRAININGS]
-    assert distributed.main(["--workers", "2", "--", *script(configs)]) == 0
-    said = capfd.readouterr().out.splitlines()
-    seen = [[line.split("| SEEN ")[1] for line in said if line.startswith(f"worker {rank}| SEEN")] for rank in range(2)]
-    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS)
-    assert not [line for line in said if line.startswith("worker 1| epoch")]
-    assert sum("worker 1 of 2: worker 0 has written the results" in line for line in said) == len(TRAININGS)
+def test_two_workers_train_what_one_does(group, tmp_path):
+    seen = [re.findall("^SEEN (.*)$", group.said(f"worker {rank}"), re.M) for rank in range(2)]
+    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS), "pictures of all workers"
+    assert "epoch" not in group.said("worker 1")
+    assert group.said("worker 1").count("worker 1 of 2: worker 0 has written the results") == len(TRAININGS)
     for name in TRAININGS:
-        single = alone(name, tmp_path / "one")
-        folder = tmp_path / "two" / single.folder.relative_to(tmp_path / "one")
+        single = alone(name, tmp_path)
+        folder = group.results / single.folder.relative_to(tmp_path)
         arrays, record = read_arrays(folder / "checkpoint.npz")
         metrics = json.loads((folder / "metrics.json").read_text())
         np.testing.assert_allclose(losses(record["history"]), losses(single.history), rtol=1e-4, err_msg=name)
         assert record["workers"] == metrics["workers"] == 2 and single.metrics["workers"] == 1
         assert metrics["config"] == single.metrics["config"]
-        for key, array in read_arrays(single.folder / "checkpoint.npz")[0].items():
-            if "adam" not in key:
-                np.testing.assert_allclose(arrays[key], array, rtol=1e-2, atol=1e-4, err_msg=f"{name}: {key}")
+        expected = read_arrays(single.folder / "checkpoint.npz")[0]
+        for key in (key for key in expected if "adam" not in key):
+            np.testing.assert_allclose(arrays[key], expected[key], rtol=1e-2, atol=1e-4, err_msg=f"{name}: {key}")
 
 
 @pytest.mark.slow
-def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(tmp_path):
-    config = config_of("vae", tmp_path / "results", kvstore="dist_sync", epochs=4)
-    group = Group(tmp_path / "first", 2, script([config], pause=0.1))
-    try:
-        group.wait_for("worker 0", "epoch   1:")
-        group.processes["worker 1"].send_signal(signal.SIGKILL)
-        assert group.codes() == {"scheduler": 1, "server 0": 1, "worker 0": 1, "worker 1": -9}
-    finally:
-        group.end()
-    assert "DistributedError: the worker 1 on" in group.said("worker 0") and "of 4 epochs are kept)" in group.said("worker 0")
+def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tmp_path, capfd):
+    """The restart by the launcher; its second worker sees nothing of the first one's files."""
+    assert group.exit_codes == {"scheduler": 1, "server 0": 1, "worker 0": 1, "worker 1": -signal.SIGKILL}
+    assert re.search(r"DistributedError: the worker 1 on \S+ \(process \d+\) has died.*-p resume True .* of 4 epochs are kept\)", group.said("worker 0"))
     assert "has died" in group.said("scheduler") and "has died" in group.said("server 0")
-    again = Group(tmp_path / "second", 2, script([{**config, "resume": True}]))
-    assert again.codes() == dict.fromkeys(again.processes, 0), again.said("worker 0")
-    assert "going on after" in again.said("worker 0") and "resume" not in again.said("worker 1")
-    [folder] = (tmp_path / "results").glob("images/*/*")
-    found = read_arrays(folder / "checkpoint.npz")[1]["history"]
-    np.testing.assert_allclose(losses(found), losses(alone("vae", tmp_path / "one", epochs=4).history), rtol=1e-4)
+    config = config_of("vae", group.results, kvstore="dist_sync", epochs=4, resume=True)
+    only_first = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
+    command = script([config])
+    command[4] = only_first + command[4]
+    assert distributed.main(["--workers", "2", "--", *command]) == 0
+    said = capfd.readouterr().out
+    assert re.search("^worker 0[|] resume: going on after [23] of 4 epochs", said, re.M) and "worker 1| resume" not in said
+    [path] = group.results.glob("images/*/3_1_16_bce_4_*/checkpoint.npz")
+    np.testing.assert_allclose(losses(read_arrays(path)[1]["history"]), losses(alone("vae", tmp_path, epochs=4).history), rtol=1e-4)
