@@ -40,8 +40,10 @@ class Team:
         Which of how many; rank 0 alone writes.
     wish : threading.Event or None
         Set when this worker's user wants to stop.
+    bytes_moved : int
+        What this worker has pushed and pulled.
     """
-    rank, size, wish = 0, 1, None
+    rank, size, wish, bytes_moved = 0, 1, None, 0
 
     def connect(self):
         """Meet the others."""
@@ -104,7 +106,7 @@ class Workers(Team):
     """
 
     def __init__(self, member, group):
-        self.member, self.size, self.bytes_moved, self.wanted = member, group.workers, 0, 0.0
+        self.member, self.size, self.wanted = member, group.workers, 0.0
         self.jobs, self.is_waiting, self.store, self.keys = queue.Queue(), False, None, set()
         threading.Thread(target=self._work, daemon=True).start()
         atexit.register(self._leave)
@@ -222,7 +224,7 @@ def joined(kvstore):
     except DistributedError:
         raise
     except BaseException as error:
-        if team.size > 1:
+        if team is not ALONE:
             team.member.leave(f"{type(error).__name__}: {error}")
         raise
     finally:
