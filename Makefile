@@ -64,7 +64,7 @@ study: $(READY)  ## is it sharper? all trainings of the study of sharpness that 
 
 dist-demo: $(READY)  ## two workers and a parameter server on this machine: one training, then images/s, bytes moved a step, and what more machines would give
 	@mkdir -p $(EXECUTED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m d2lvae.distributed --workers 2 -- $(PAPERMILL) notebooks/mnist_densevae_bce.ipynb \
+	$(BIN)/python -m d2lvae.distributed --workers 2 -- $(PAPERMILL) notebooks/mnist_densevae_bce.ipynb \
 	    $(EXECUTED)/mnist_densevae_bce_dist.ipynb -p data drawn -p epochs 2 -p kvstore dist_sync -p results_dir results/demo
 	$(BIN)/python benchmarks/distributed.py
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from . import rollcall
+from . import runtime
 
 __all__ = ["main", "environments", "command_of"]
 
@@ -36,7 +36,7 @@ def free_port():
                 continue
 
 
-def environments(num_workers, num_servers, port, gpus=(), cores=1):
+def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
     """What each process finds in its environment.
 
     Parameters
@@ -46,6 +46,8 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1):
         Names for CUDA_VISIBLE_DEVICES, dealt out to the workers in turns.
     cores : int
         To be shared out to the workers.
+    threads : str
+        What each worker's OMP_NUM_THREADS is to be instead.
 
     Returns
     -------
@@ -61,8 +63,8 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1):
         found[f"worker {i}"] = own = {**common, "DMLC_ROLE": "worker", "DMLC_WORKER_ID": str(i)}
         if gpus:
             own["CUDA_VISIBLE_DEVICES"] = gpus[i % len(gpus)]
-        if num_workers > 1 and not gpus:
-            own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // num_workers))
+        if threads or not gpus:
+            own["OMP_NUM_THREADS"] = threads or str(max(1, cores // num_workers))
     return found
 
 
@@ -134,10 +136,10 @@ def main(arguments=None):
     workers = len(gpus) or 2 if given.workers is None else given.workers
     if not command or workers < 1 or given.servers < 1:
         parser.error("give a command behind --, and at least one worker and one server")
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes, before = {}, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for name, environment in environments(workers, given.servers, free_port(), gpus, cores).items():
+        for name, environment in environments(workers, given.servers, free_port(), gpus, cores, runtime.GIVEN_THREADS).items():
             role, _, number = name.partition(" ")
             own = command_of(command, int(number)) if role == "worker" else [sys.executable, "-m", "d2lvae.distributed"]
             processes[name] = _start(name, own, environment)

@@ -190,10 +190,10 @@ def _fit(vae, images, config, discriminator, settings, history, workers):
     if discriminator is not None:
         training.initialize(discriminator, settings["seed"] + 1)
     learner = training.Learner(vae, discriminator, settings, workers)
-    threads = runtime.threads()
+    made_with = {"processor_threads": runtime.threads(), "workers": workers.size}
     if config["resume"]:
         begun_with = _resume(learner, folder, settings, history)
-        threads = begun_with if len(history) == settings["epochs"] else threads  # of the training: here none is left to do
+        made_with = begun_with if len(history) == settings["epochs"] else made_with  # of the training: here none is left to do
 
     def keep():
         if workers.rank == 0:
@@ -207,7 +207,7 @@ def _fit(vae, images, config, discriminator, settings, history, workers):
               f"goes on after the {len(history)} finished epoch(s).", flush=True)
     for optimizer in learner.optimizers.values() if workers.size > 1 else ():  # BatchNorm's statistics are each worker's own
         checkpoints.set_net_arrays(optimizer.net, workers.arrays_of_first(checkpoints.net_arrays(optimizer.net)))
-    run = _record(learner, images, settings, history, finished, folder, threads) if workers.rank == 0 else None
+    run = _record(learner, images, settings, history, finished, folder, made_with) if workers.rank == 0 else None
     return _share(run, learner, images, folder)
 
 
@@ -276,9 +276,10 @@ def _claim(folder, settings):
 
 
 def _resume(learner, folder, settings, history):
-    """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
+    """Bring the learner and the history to where the last whole checkpoint was; gives what it was made with."""
     workers = learner.team
-    arrays, record = workers.rank == 0 and checkpoints.load_checkpoint(folder, settings, OPTIONAL) or (None, None)
+    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL) if workers.rank == 0 else None
+    arrays, record = found or (None, None)
     record = workers.gather(record)[0]
     if record is None:
         if workers.rank == 0:
@@ -292,25 +293,26 @@ def _resume(learner, folder, settings, history):
         if workers.rank > 0:
             learner.set_state(arrays, record["steps"])
     history.extend(record["history"])
+    begun_with = {"processor_threads": record["threads"], "workers": record.get("workers", 1)}
     if workers.rank > 0:
-        return record["threads"]
+        return begun_with
     print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
     if record["threads"] != runtime.threads():
         print(f"note: it was begun with {record['threads']}, this process has {runtime.threads()}; "
               "sums are rounded differently, so the last digits will be, too.")
-    if record.get("workers", 1) != workers.size:
-        print(f"note: it was begun by {record.get('workers', 1)} worker(s), now there are {workers.size}; sums are rounded differently.")
-    return record["threads"]
+    if begun_with["workers"] != workers.size:
+        print(f"note: it was begun by {begun_with['workers']} worker(s), now there are {workers.size}; sums are rounded differently.")
+    return begun_with
 
 
-def _record(learner, images, settings, history, finished, folder, threads):
+def _record(learner, images, settings, history, finished, folder, made_with):
     """Write everything a run leaves, and show none of it."""
     reconstructions = _draw(learner.vae, learner.ctx, images, settings, history, folder)
     if history:
         _write_text(folder / "history.csv", _csv(history))
     for name, optimizer in learner.optimizers.items():
         checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
-    metrics = _metrics(learner, images, settings, history, finished, threads)
+    metrics = _metrics(learner, images, settings, history, finished, made_with)
     _write_text(folder / "README.md", _readme(images, settings, metrics))
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return Run(folder, history, metrics, reconstructions)
@@ -338,7 +340,7 @@ def _draw(vae, ctx, images, settings, history, folder):
     return reconstructions
 
 
-def _metrics(learner, images, settings, history, finished, threads):
+def _metrics(learner, images, settings, history, finished, made_with):
     seconds = [record["seconds"] for record in history]
     final = {name: value for name, value in (history[-1] if history else {}).items()
              if name not in ("epoch", "seconds", "images_per_second")}
@@ -349,7 +351,7 @@ def _metrics(learner, images, settings, history, finished, threads):
         "final": final, "validation": training.evaluate(learner, images.validation, settings), "quality": quality(learner.vae, images), **speed,
         "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
                  "num_train": len(images.train), "num_validation": len(images.validation)},
-        "config": settings, "device": str(learner.ctx), "processor_threads": threads, "workers": learner.team.size,
+        "config": settings, "device": str(learner.ctx), **made_with,
         "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
                      "numpy": np.__version__, "d2lvae": __version__},
     }

@@ -143,13 +143,13 @@ def test_alone_the_graphs_are_what_they_were(config, small_vae):
     assert "_random_normal_like" in graph.symbol.tojson()
 
 
-def test_what_the_launcher_sets(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+def test_what_the_launcher_sets():
     found = distributed.environments(3, 2, 5000, gpus=["4", "7"], cores=8)
     assert list(found) == ["scheduler", "server 0", "server 1", "worker 0", "worker 1", "worker 2"]
     assert [own["DMLC_ROLE"] for own in found.values()] == ["scheduler", "server", "server", "worker", "worker", "worker"]
     assert [found[f"worker {i}"]["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "7", "4"]
     assert [own["OMP_NUM_THREADS"] for name, own in distributed.environments(3, 1, 5000, cores=8).items() if "worker" in name] == ["2"] * 3
+    assert distributed.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"] == "5"
     for own in found.values():
         group = rollcall.cluster(own)
         assert group[1:] == ("127.0.0.1", 5000, 5001, 3, 2, 300)
@@ -352,11 +352,13 @@ def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tm
     assert re.search(r"DistributedError: the worker 1 on \S+ \(process \d+\) has died.*-p resume True .* of 4 epochs are kept\)", group.said("worker 0"))
     assert "has died" in group.said("scheduler") and "has died" in group.said("server 0")
     config = config_of("vae", group.results, kvstore="dist_sync", epochs=4, resume=True)
-    only_first = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
+    elsewhere = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
     command = script([config])
-    command[4] = only_first + command[4]
+    command[4] = elsewhere + command[4]
     assert distributed.main(["--workers", "2", "--", *command]) == 0
     said = capfd.readouterr().out
     assert re.search("^worker 0[|] resume: going on after [23] of 4 epochs", said, re.M) and "worker 1| resume" not in said
     [path] = group.results.glob("images/*/3_1_16_bce_4_*/checkpoint.npz")
     np.testing.assert_allclose(losses(read_arrays(path)[1]["history"]), losses(alone("vae", tmp_path, epochs=4).history), rtol=1e-4)
+    drawn_again = alone("vae", group.results, epochs=4, resume=True)
+    assert drawn_again.metrics["workers"] == 2 and "begun by 2 worker(s), now there are 1" in capfd.readouterr().out

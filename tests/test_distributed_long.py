@@ -69,9 +69,13 @@ def test_every_net(tmp_path, workers, servers):
     for name in names:
         single = namespace["train"](name, faces_config(tmp_path / "one"))
         [path] = (tmp_path / "several" / name).glob("images/*/*/checkpoint.npz")
-        found, expected = losses(read_arrays(path)[1]["history"]), losses(single.history)
-        has_batchnorm = "conv" in name  # whose statistics are of each worker's own pictures
-        np.testing.assert_allclose(found, expected, rtol=0.5 if has_batchnorm else 1e-4, err_msg=name)
+        history = read_arrays(path)[1]["history"]
+        if "conv" in name:  # BatchNorm's statistics are of each worker's own pictures
+            found, expected = ([record["loss"] for record in each] for each in (history, single.history))
+            print(f"{name}, {workers} workers: the loss differs by {abs(np.divide(found, expected) - 1).max():.1e}")
+            np.testing.assert_allclose(found, expected, rtol=0.02, err_msg=name)
+        else:
+            np.testing.assert_allclose(losses(history), losses(single.history), rtol=1e-4, err_msg=name)
 
 
 def test_resumed_equals_uninterrupted_with_batchnorm(tmp_path):
