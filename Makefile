@@ -6,11 +6,11 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := results/notebooks
 PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
 
-.PHONY: help setup demo test bench stress audit mnist faces anime study notebooks lab explore clean
+.PHONY: help setup demo test bench stress audit mnist faces anime study notebooks lab explore dist-demo dist-test clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile
 
 $(READY): pyproject.toml constraints.txt tools/setup.sh
 	@sh tools/setup.sh $(VENV)
@@ -69,6 +69,15 @@ anime: $(READY)  ## the README's five runs on the pictures in data/anime, into r
 
 study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)
 	$(BIN)/python -m d2lvae.study
+
+dist-demo: $(READY)  ## two workers and a parameter server on this machine: one training, then images/s, bytes moved a step, and what more machines would give
+	@mkdir -p $(EXECUTED)
+	$(BIN)/python -m d2lvae.distributed --workers 2 -- $(PAPERMILL) notebooks/mnist_densevae_bce.ipynb \
+	    $(EXECUTED)/mnist_densevae_bce_dist.ipynb -p data drawn -p epochs 2 -p kvstore dist_sync -p results_dir results/demo
+	$(BIN)/python benchmarks/distributed.py
+
+dist-test: $(READY)  ## the long tests of distributed training: every net, every kind of death, separate networks (root and ip; a few minutes)
+	$(BIN)/python -m pytest -m dist
 
 notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits and drawn faces
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)

@@ -1,9 +1,10 @@
 """Variational autoencoders whose pixel-by-pixel loss is joined by a learned one, in MXNet/Gluon."""
 __version__ = "0.1.0"  # before the imports: runs.py records it
 
-from . import runtime
+from . import rollcall, runtime
 
 runtime.set_threads()  # before anything imports mxnet
+rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
 import mxnet
 
 with runtime.denormals_as_zero():
@@ -13,8 +14,9 @@ from .checkpoints import load_net, save_net
 from .datasets import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
 from .parameters import check_parameters
+from .rollcall import DistributedError
 from .runs import fit
 from .vae import VAE, ConvVAE, DenseVAE
 
-__all__ = ["ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "ImageSet", "ResNetDisc", "VAE", "check_parameters", "fit",
+__all__ = ["ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "DistributedError", "ImageSet", "ResNetDisc", "VAE", "check_parameters", "fit",
            "load_digits", "load_faces", "load_net", "save_net"]

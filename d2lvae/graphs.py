@@ -23,6 +23,8 @@ class Graph:
         How many it takes.
     batch_size : int
         Of the nets' inputs.
+    share : Share, optional
+        Which pictures of a minibatch they are; all of it by default.
     learning, frozen : sequence of HybridBlock
         The initialised nets that it calls.
     precision : str
@@ -31,7 +33,7 @@ class Graph:
         Keep the memory of its intermediate results from call to call.
     """
 
-    def __init__(self, function, num_inputs, batch_size, learning=(), frozen=(), precision="float32", static=True):
+    def __init__(self, function, num_inputs, batch_size, share=None, learning=(), frozen=(), precision="float32", static=True):
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', found {precision!r}")
         inputs = [mx.sym.var(f"input{i}") for i in range(num_inputs)]
@@ -40,7 +42,7 @@ class Graph:
             array = parameter.data()
             arrays[parameter.name] = array.copy() if parameter.grad_req == "null" else array.detach()
         on_cpu = all(array.context.device_type == "cpu" for array in arrays.values())
-        with layers.compiled_for(batch_size if on_cpu else None):
+        with layers.compiled_for(batch_size if on_cpu else None), layers.sharing(share):
             symbol = mx.sym.Group(function(*inputs))
         for name in symbol.list_inputs():
             if name.endswith(SCRATCH):

@@ -5,10 +5,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "ResizeConv", "SpectralConv", "SpectralDense", "constrained", "compiled_for", "batch_size"]
+__all__ = ["Dense", "ResizeConv", "SpectralConv", "SpectralDense", "constrained", "compiled_for", "batch_size", "noise_like"]
 
 WIDE = 2 ** 20  # weights from which on the flipped product pays
 _batch_size = None  # of the graph that is being compiled; None: unknown
+_share = None  # of a minibatch, that it is compiled for; None: all of it
 
 
 @contextlib.contextmanager
@@ -25,6 +26,28 @@ def compiled_for(batch_size):
 def batch_size():
     """The one that the graph being compiled is for, or None."""
     return _batch_size
+
+
+@contextlib.contextmanager
+def sharing(share):
+    """Nets called with Symbols in this block see only these pictures of a minibatch (a :class:`d2lvae.team.Share`)."""
+    global _share
+    before, _share = _share, share
+    try:
+        yield
+    finally:
+        _share = before
+
+
+def noise_like(latents, num_latents):
+    """Standard normal noise for latents (N, L): its rows of the whole minibatch's, where only a share is seen.
+
+    So several workers with one seed draw together just what one would draw alone.
+    """
+    F = mx.nd if isinstance(latents, mx.nd.NDArray) else mx.sym
+    if _share is None:
+        return F.random.normal_like(latents)
+    return F.random.normal(shape=(_share.whole, num_latents)).slice_axis(axis=0, begin=_share.start, end=_share.stop)
 
 
 class Dense(nn.Dense):

@@ -72,6 +72,7 @@ RULES = {
     "disc_weight": _weight(),
     "num_seeds": _whole(1, "3"),
     "seed": _whole(0, "0"),
+    "kvstore": _one_of("local", "dist_sync"),
     "resume": _Rule(bool, "True or False", "True"),
     "results_dir": _Rule(str, "a folder's path, or '' for the project's results/", "my_results"),
 }

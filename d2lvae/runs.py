@@ -21,10 +21,11 @@ import time
 import mxnet as mx
 import numpy as np
 
-from . import __version__, checkpoints, classifier, figures, metrics, runtime, training
+from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, training
 from .datasets import FACES
 from .files import Busy, alone, read_json, replacing
 from .parameters import ParameterError, checked
+from .rollcall import DistributedError
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
 
@@ -145,14 +146,15 @@ def _folder(settings, config):
 def fit(vae, images, config, discriminator=None, progress=None):
     """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
 
-    Both nets begin with Xavier weights drawn from the seed, whatever they held before.
+    Both nets begin with Xavier weights drawn from the seed, whatever they held before.  With `kvstore` 'dist_sync' this process is
+    one of several that call `fit` alike and train together; rank 0 alone writes, and all have the same outcome.
 
     Parameters
     ----------
     vae : VAE
     images : ImageSet
     config : dict
-        The notebook's parameters, from :func:`d2lvae.check_parameters`.
+        The notebook's parameters, from :func:`d2lvae.check_parameters`; `batch_size` is all workers' together.
     discriminator : HybridBlock, optional
         Trained along; by default its verdict, times `disc_weight`, joins the VAE's loss (`learned_loss`).
     progress : callable, optional
@@ -170,11 +172,20 @@ def fit(vae, images, config, discriminator=None, progress=None):
         With `resume`: the checkpoints are damaged or of another configuration.
     FloatingPointError
         The loss stopped being a number.
+    DistributedError
+        With `kvstore` 'dist_sync': a worker, a server or the scheduler is missing or has died.
     """
-    settings = _settings(vae, images, config, discriminator)
+    settings, history = _settings(vae, images, config, discriminator), []
     folder = _folder(settings, config)
-    with _alone(folder):
-        return _fit(vae, images, config, discriminator, settings, folder)
+    with team.joined(checked("kvstore", config.get("kvstore", "local"))) as workers:
+        try:
+            _agree(workers, settings, config["resume"])
+            with _alone(folder) if workers.rank == 0 else contextlib.nullcontext():
+                learner = _learner(vae, discriminator, settings, workers)
+                return _train(learner, images, settings, history, folder, config["resume"], progress)
+        except DistributedError as error:
+            kept = f"{len(history)} of {settings['epochs']} epochs are kept" if history else "no epoch was finished"
+            raise DistributedError(f"{error}. Start all processes anew, with -p resume True to go on from the last checkpoint ({kept})") from None
 
 
 @contextlib.contextmanager
@@ -196,30 +207,74 @@ def _cannot_be_written(folder, error):
     return RunError(f"the results folder {folder} cannot be written ({error.strerror or error}): choose another with results_dir")
 
 
-def _fit(vae, images, config, discriminator, settings, folder):
-    """What :func:`fit` does once the folder is known and nobody else's."""
-    _claim(folder, settings)
+def _learner(vae, discriminator, settings, workers):
+    """The nets, begun anew, and what teaches them."""
     training.initialize(vae, settings["seed"])
     if discriminator is not None:
         training.initialize(discriminator, settings["seed"] + 1)
-    learner = training.Learner(vae, discriminator, settings)
-    history, threads = [], runtime.threads()
-    if config["resume"]:
+    return training.Learner(vae, discriminator, settings, workers)
+
+
+def _train(learner, images, settings, history, folder, resume, progress):
+    """What :func:`fit` does once all workers agree and the folder is nobody else's."""
+    workers = learner.team
+    if workers.rank == 0:
+        _claim(folder, settings)
+    made_with = {"processor_threads": runtime.threads(), "workers": workers.size}
+    if resume:
         begun_with = _resume(learner, folder, settings, history, -(-len(images.train) // settings["batch_size"]))
-        threads = begun_with if len(history) == settings["epochs"] else threads  # of the training: here none is left to do
+        made_with = begun_with if len(history) == settings["epochs"] else made_with  # of the training: here none is left to do
 
     def keep():
-        arrays, steps = learner.state()
-        record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads()}
-        checkpoints.save_checkpoint(folder, arrays, record)
+        if workers.rank == 0:
+            arrays, steps = learner.state()
+            record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads(), "workers": workers.size}
+            checkpoints.save_checkpoint(folder, arrays, record)
 
     finished = training.train(learner, images.train, settings, history, keep, progress)
-    if not finished:
+    if not finished and workers.rank == 0:
         print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
               f"goes on after the {len(history)} finished epoch(s).", flush=True)
-    run = _record(learner, images, settings, history, finished, folder, threads)
-    print(f"results: {runtime.shown(folder)}", flush=True)
+    for optimizer in learner.optimizers.values() if workers.size > 1 else ():  # BatchNorm's statistics are each worker's own
+        checkpoints.set_net_arrays(optimizer.net, workers.arrays_of_first(checkpoints.net_arrays(optimizer.net)))
+    run = _record(learner, images, settings, history, finished, folder, made_with) if workers.rank == 0 else None
+    return _share(run, learner, images, folder)
+
+
+def _share(run, learner, images, folder):
+    """Rank 0's run, on every worker; says where the results are."""
+    workers = learner.team
+    first = workers.gather(run and [runtime.shown(folder), platform.node(), run.history, run.metrics])[0]
+    if run is None:
+        place, host, history, found = first
+        run = Run(folder, history, found, reconstruct(learner.vae, images.validation[:NUM_PICTURES]))
+        print(f"worker {workers.rank} of {workers.size}: worker 0 has written the results, {place} on {host}", flush=True)
+    else:
+        print(f"results: {first[0]}", flush=True)
     return run
+
+
+def _agree(workers, settings, resume):
+    """Make sure that all workers are about to train the same, before any work.
+
+    Raises
+    ------
+    RunError
+        Naming the worker and the settings that differ from worker 0's.
+    ParameterError
+        Fewer pictures in a minibatch than workers.
+    """
+    if settings["batch_size"] < workers.size:
+        raise ParameterError(f"batch_size must be at least the number of workers, {workers.size}, who share each minibatch; found "
+                             f"{settings['batch_size']}. For example: -p batch_size {64 * -(-workers.size // 64)}")
+    mine = {**settings, "resume": resume, "version": __version__}
+    first, *others = workers.gather([platform.node(), mine])
+    for rank, (host, found) in enumerate(others, 1):
+        differing = [f"{name} {found.get(name)!r} there, {first[1].get(name)!r} on worker 0" for name in sorted({*found, *first[1]})
+                     if found.get(name) != first[1].get(name)]
+        if differing:
+            raise RunError(f"worker {rank} on {host} is about to train something else than worker 0 on {first[0]} ({'; '.join(differing)}): "
+                           "give all the same parameters and the same data (data_sha256 is a checksum of the pictures)")
 
 
 def _claim(folder, settings):
@@ -249,30 +304,44 @@ def _claim(folder, settings):
 
 
 def _resume(learner, folder, settings, history, epoch_steps):
-    """Bring the learner and the history to where the last whole checkpoint was; gives the threads that it was made with."""
-    found = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
-    if found is None:
-        print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
-              "at the beginning.")
+    """Bring the learner and the history to where the last whole checkpoint was; gives what it was made with."""
+    workers, found = learner.team, None
+    if workers.rank == 0:
+        found = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
+    arrays, record = found or (None, None)
+    record = workers.gather(record)[0]
+    if record is None:
+        if workers.rank == 0:
+            print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
+                  "at the beginning.")
         return None
-    arrays, record = found
-    learner.set_state(arrays, record["steps"])
+    if workers.rank == 0:
+        learner.set_state(arrays, record["steps"])
+    if workers.size > 1:
+        arrays = workers.arrays_of_first(learner.state()[0])
+        if workers.rank > 0:
+            learner.set_state(arrays, record["steps"])
     history.extend(record["history"])
+    begun_with = {"processor_threads": record["threads"], "workers": record.get("workers", 1)}
+    if workers.rank > 0:
+        return begun_with
     print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
     if record["threads"] != runtime.threads():
         print(f"note: it was begun with {record['threads']}, this process has {runtime.threads()}; "
               "sums are rounded differently, so the last digits will be, too.")
-    return record["threads"]
+    if begun_with["workers"] != workers.size:
+        print(f"note: it was begun by {begun_with['workers']} worker(s), now there are {workers.size}; sums are rounded differently.")
+    return begun_with
 
 
-def _record(learner, images, settings, history, finished, folder, threads):
+def _record(learner, images, settings, history, finished, folder, made_with):
     """Write everything a run leaves, and show none of it."""
     reconstructions = _draw(learner.vae, learner.ctx, images, settings, history, folder)
     if history:
         _write_text(folder / "history.csv", _csv(history))
     for name, optimizer in learner.optimizers.items():
         checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
-    metrics = _metrics(learner, images, settings, history, finished, threads)
+    metrics = _metrics(learner, images, settings, history, finished, made_with)
     _write_text(folder / "README.md", _readme(images, settings, metrics))
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return Run(folder, history, metrics, reconstructions)
@@ -300,7 +369,7 @@ def _draw(vae, ctx, images, settings, history, folder):
     return reconstructions
 
 
-def _metrics(learner, images, settings, history, finished, threads):
+def _metrics(learner, images, settings, history, finished, made_with):
     seconds = [record["seconds"] for record in history]
     final = {name: value for name, value in (history[-1] if history else {}).items()
              if name not in ("epoch", "seconds", "images_per_second")}
@@ -311,7 +380,7 @@ def _metrics(learner, images, settings, history, finished, threads):
         "final": final, "validation": training.evaluate(learner, images.validation, settings), "quality": quality(learner.vae, images), **speed,
         "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
                  "num_train": len(images.train), "num_validation": len(images.validation)},
-        "config": settings, "device": str(learner.ctx), "processor_threads": threads,
+        "config": settings, "device": str(learner.ctx), **made_with,
         "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
                      "numpy": np.__version__, "d2lvae": __version__},
     }

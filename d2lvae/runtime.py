@@ -15,6 +15,7 @@ _FloatingPointMode = ctypes.c_uint32 * 8  # glibc's fenv_t on x86-64; the last w
 _LIBM = (ctypes.CDLL("libm.so.6") if sys.platform == "linux" and platform.machine() == "x86_64"
          and platform.libc_ver()[0] == "glibc" else None)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+GIVEN_THREADS = os.environ.get("OMP_NUM_THREADS", "")  # as the user has set it, before set_threads
 
 
 def set_threads():

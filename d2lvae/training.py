@@ -15,6 +15,7 @@ from . import layers, losses, runtime
 from .checkpoints import net_arrays, set_net_arrays
 from .graphs import SCRATCH, Graph
 from .optimizer import Optimizer
+from .team import ALONE, Share
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 
@@ -55,6 +56,8 @@ class Learner:
     config : dict
         `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, perhaps `precision`, and with a discriminator `disc_weight` and
         perhaps `learned_loss`, `feature_weight`, `disc_lr` and `min_disc_loss`.
+    team : Team
+        The workers that train together; each computes with its share of every minibatch, and all add up their gradients.
 
     Notes
     -----
@@ -73,8 +76,8 @@ class Learner:
         teaches the decoder alone.
     """
 
-    def __init__(self, vae, discriminator, config):
-        self.vae, self.discriminator, self.config = vae, discriminator, config
+    def __init__(self, vae, discriminator, config, team=ALONE):
+        self.vae, self.discriminator, self.config, self.team = vae, discriminator, config, team
         self.ctx = next(iter(vae.collect_params().values())).list_ctx()[0]
         self.vae_optimizer = Optimizer(vae, config["lr"])
         self.optimizers = {"vae": self.vae_optimizer}
@@ -85,27 +88,31 @@ class Learner:
         learned = _learned(config) if discriminator is not None else ()
         self.is_judged, self.is_compared = VERDICT in learned, FEATURES in learned
         self.precision = config.get("precision", "float32")
-        self.graphs = {}
+        self.graphs, self.share = {}, None
 
     def follow(self, config):
         """Go on with other weights of the losses: those of an epoch of a schedule."""
         if config != self.config:
             self.config, self.graphs = config, {}
 
-    def _graph(self, function, num_inputs, batch_size, **nets):
+    def _graph(self, function, num_inputs, batch_size, share=None, **nets):
         """The compiled `function` for this batch size (an epoch's last batch may be smaller than the others)."""
-        key = function.__name__, batch_size
+        share = None if share is None or share.stop - share.start == share.whole else share
+        key = function.__name__, batch_size, share
         if key not in self.graphs:
-            static = batch_size == self.config.get("batch_size", batch_size)
-            self.graphs[key] = Graph(function, num_inputs, batch_size, precision=self.precision, static=static, **nets)
+            usual = self.team.share(self.config.get("batch_size", batch_size * self.team.size))
+            static = batch_size == usual.stop - usual.start
+            self.graphs[key] = Graph(function, num_inputs, batch_size, share, precision=self.precision, static=static, **nets)
         return self.graphs[key]
 
-    def objective(self, images):
+    def objective(self, images, share=None):
         """What a VAE pays for uint8 pictures without a discriminator.
 
         Parameters
         ----------
         images : NDArray, uint8, shape (N, C, H, W)
+        share : Share, optional
+            Which pictures of a minibatch they are; all of it by default.
 
         Returns
         -------
@@ -113,7 +120,7 @@ class Learner:
             The weighted loss (N,), the sums over the batch of pixel loss and KL (2,), and, with a discriminator, pictures
             (N, C, H, W) in [0, 1]: the given ones, their reconstructions, and others that it judges (see `_decoded`).
         """
-        return self._graph(self._objective, 1, len(images), learning=[self.vae])(images)
+        return self._graph(self._objective, 1, len(images), share, learning=[self.vae])(images)
 
     def _objective(self, images):
         config = self.config
@@ -136,7 +143,7 @@ class Learner:
         """
         if not self.is_compared:
             return [self.vae.decode(latents)]
-        kinds = [latents, mx.sym.random.normal_like(latents)]
+        kinds = [latents, layers.noise_like(latents, self.vae.num_latents)]
         if self.is_judged:
             kinds.insert(1, mx.sym.BlockGrad(latents))
         logits = self._in_one_batch(self.vae.decoder, kinds, normed_apart=True)
@@ -197,18 +204,20 @@ class Learner:
         Parameters
         ----------
         images : numpy.ndarray, uint8, shape (N, C, H, W)
+            All of it, on every worker.
         solo : bool
             Leave the discriminator out, if there is one: it neither judges nor learns.
 
         Returns
         -------
         NDArray, shape (2,), (4,) or (5,)
-            Sums over the batch: pixel loss, KL, and with a discriminator the adversarial loss, the distance of features (those
+            Sums over the batch, or this worker's share of it: pixel loss, KL, and with a discriminator the adversarial loss, the distance of features (those
             of them that the VAE learns from) and the discriminator's own loss.
         """
-        images = on_device(images, self.ctx)
+        self.share = share = self.team.share(len(images))
+        images = on_device(images[share.start:share.stop], self.ctx)
         with autograd.record():
-            loss, sums, *pictures = self.objective(images)
+            loss, sums, *pictures = self.objective(images, share)
         if self.discriminator is None or solo:
             loss.backward()
         else:
@@ -220,8 +229,17 @@ class Learner:
             with autograd.record():
                 verdict, sums = self.verdict(sums, disc_sum, *compared, *judged)
             autograd.backward([loss, verdict])
-        self.vae_optimizer.step(len(images))
-        return sums
+        self._learn(self.vae_optimizer, share)
+        self.share = None
+        return sums if share.counts else sums * 0
+
+    def _learn(self, optimizer, share):
+        """An optimiser's step with the gradients of all workers' shares."""
+        if not share.counts:
+            for gradient in optimizer.gradients:
+                gradient[:] = 0
+        self.team.allreduce(optimizer.gradients)
+        optimizer.step(share.whole)
 
     def teach_discriminator(self, real, *fakes):
         """One step of the discriminator towards telling real pictures from fakes; its summed loss.
@@ -230,13 +248,13 @@ class Learner:
         that cannot tell.  Below `min_disc_loss` an image it has learnt enough and rests: it judges, but its
         weights stay (a usual way of keeping the two nets in balance, not part of the seed's recipe).
         """
-        num_images, limit = len(real), self.config.get("min_disc_loss", 0.0)
-        graph = self._graph(self._judgement, 1 + len(fakes), num_images, learning=[self.discriminator])
+        share, limit = self.share or Share(len(real), 0, len(real)), self.config.get("min_disc_loss", 0.0)
+        graph = self._graph(self._judgement, 1 + len(fakes), len(real), learning=[self.discriminator])
         with autograd.record():
             loss, total = graph(real.detach(), *(fake.detach() for fake in fakes))
         loss.backward()
-        if not limit or total.asscalar() >= limit * num_images:
-            self.disc_optimizer.step(num_images)
+        if not limit or self.team.total(total.asscalar() * share.counts) >= limit * share.whole:
+            self._learn(self.disc_optimizer, share)
         return total
 
     def verdict(self, *inputs):
@@ -290,9 +308,9 @@ def minibatches(images, batch_size, seed, epoch):
         yield images[order[start:start + batch_size]]
 
 
-def _means(sums, num_images, config):
-    """A history record's losses from the batches' summed ones."""
-    totals = mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0) / num_images
+def _means(sums, num_images, config, team=ALONE):
+    """A history record's losses from the batches' summed ones, of all workers."""
+    totals = team.total(mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0)) / num_images
     names = ("pixel_loss", "kl", *_learned(config), "disc_loss")
     means = {name: float(total) for name, total in zip(names, totals)}
     loss = (config["pixel_weight"] * means["pixel_loss"] + config["kl_weight"] * means["kl"] +
@@ -358,18 +376,20 @@ def train(learner, images, config, history, on_epoch, progress=None):
     Returns
     -------
     bool
-        False if Ctrl-C ended it early.
+        False if Ctrl-C, at any of the workers, ended it early.
 
     Raises
     ------
     FloatingPointError
         A loss that is not a finite number; the epoch is not recorded.
+    DistributedError
+        Another worker or a server has died.
     """
-    epochs = config["epochs"]
+    epochs, team = config["epochs"], learner.team
     quiet = not runtime.watched()
     bar = tqdm(total=epochs * len(images), initial=len(history) * len(images), unit=" images",
-               unit_scale=True, disable=quiet)
-    with _interruptible() as wish, contextlib.closing(bar):
+               unit_scale=True, disable=quiet or team.rank > 0)
+    with _interruptible() as team.wish, contextlib.closing(bar):
         for epoch in range(len(history), epochs):
             started = time.monotonic()  # not d2l.Timer: the clock on the wall may be set back
             now = scheduled(config, history)
@@ -380,15 +400,15 @@ def train(learner, images, config, history, on_epoch, progress=None):
                 if len(sums) > 16:
                     sums[-16].wait_to_read()  # on a GPU, lets the queue grow no further
                 if len(sums) % 64 == 0 and not quiet:
-                    shown = _means(sums, len(sums) * config["batch_size"], now)
+                    shown = _means(sums, len(sums) * config["batch_size"] / team.size, now)
                     bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
                 bar.update(len(batch))
                 if progress is not None:
                     progress(len(batch))
-                if wish.is_set():
+                if team.is_stopping():
                     mx.nd.waitall()
                     return False
-            means = _means(sums, len(images), now)
+            means = _means(sums, len(images), now, team)
             seconds = time.monotonic() - started
             if not np.isfinite(list(means.values())).all():
                 raise FloatingPointError(
@@ -398,10 +418,10 @@ def train(learner, images, config, history, on_epoch, progress=None):
                             "images_per_second": round(len(images) / seconds, 1)})
             on_epoch()
             bar.set_postfix(epoch=epoch, loss=f"{means['loss']:.2f}", refresh=False)
-            if quiet:
+            if quiet and team.rank == 0:
                 print(epoch_line(history, epochs), flush=True)
     mx.nd.waitall()  # the nets' BatchNorm statistics, too, of which MXNet's engine does not know
-    if history and not quiet:
+    if history and not quiet and team.rank == 0:
         print(epoch_line(history, epochs))
     return True
 

@@ -6,7 +6,7 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .layers import Dense, ResizeConv
+from .layers import Dense, ResizeConv, noise_like
 from .parameters import checked
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
@@ -56,8 +56,7 @@ class VAE(mx.gluon.HybridBlock):
 
     def reparameterize(self, mean, log_var):
         """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both."""
-        F = mx.nd if isinstance(mean, mx.nd.NDArray) else mx.sym
-        return mean + (log_var * 0.5).exp() * F.random.normal_like(mean)
+        return mean + (log_var * 0.5).exp() * noise_like(mean, self.num_latents)
 
     def decode(self, latents):
         """Latents (N, L) -> logits (N, C, H, W); their sigmoid is the picture."""

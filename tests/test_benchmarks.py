@@ -10,6 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ceiling
+import distributed
 import train_step
 from experiments import EXPERIMENTS, gluon_nets
 
@@ -54,6 +55,20 @@ def test_a_worker_trains_when_told_to(way, tmp_path):
     start, *measured = map(json.loads, result.stdout.splitlines())
     assert 0 < start["seconds_to_first_step"] < 60 and 50 < start["peak_megabytes"] < 2000
     assert len(measured) == 2 and all(0 < answer["seconds"] < 10 for answer in measured)
+
+
+def test_more_machines_on_paper_by_hand():
+    network = {"bits_a_second": 8e9, "latency_seconds": 0.01}  # 1 GB/s
+    assert distributed.predicted(0.5, 1e9, 1, 1, **network) == 0.5
+    assert distributed.predicted(0.5, 1e9, 2, 1, **network) == pytest.approx(0.5 + 2 * (1 + 0.01))  # the other's gradients to the server and back
+    assert distributed.predicted(0.5, 1e9, 8, 1, **network) == pytest.approx(0.5 + 2 * (7 + 0.01))
+    assert distributed.predicted(0.5, 1e9, 8, 8, **network) == pytest.approx(0.5 + 2 * (7 / 8 + 0.01))
+    rows = distributed.on_paper(dict.fromkeys(distributed.SHARES, 0.5), 0)
+    assert rows[0] == {"batch_size": 64, "machines": 1, "servers": 1, "images_per_second": 128} and len(rows) == 14
+
+
+def test_bytes_of_a_steps_gradients():
+    assert distributed.gradient_bytes("mnist_densevae_bce") == 4 * 1_276_394 and distributed.gradient_bytes("anime_densevae_bce") == 4 * 35_150_848
 
 
 def test_table_and_chart(tmp_path):

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {"mnist": {"data": "drawn", "num_train": 2000, "epochs": 12}, "anime": {"data": "drawn", "num_train": 320, "epochs": 3},
         "study": {"data": "drawn", "num_train": 640, "epochs": 2, "num_seeds": 1}, "latent": {}}
 COMMON = {"data", "num_train", "epochs", "batch_size", "lr", "num_latents", "pixel_weight", "kl_weight", "disc_weight", "seed",
-          "resume", "results_dir"}
+          "kvstore", "resume", "results_dir"}
 DENSE, CONV, FACES = {"num_layers", "num_hiddens"}, {"base_channels", "upsampling", "precision"}, {"image_size", "pixel_loss"}
 DISC = {"learned_loss", "feature_weight", "disc_lr", "num_solo_epochs", "pixel_weight_decay", "min_disc_loss", "max_disc_loss"}
 PARAMETERS = {  # what each has besides

@@ -192,7 +192,7 @@ def test_bfloat16_in_words():
 
 
 def test_pages_and_pictures_that_are_linked_exist():
-    pages = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "results").glob("images/*/*/README.md")]
+    pages = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "results").glob("images/*/*/README.md")]
     for page in pages:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("http"):

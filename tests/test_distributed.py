@@ -1,0 +1,364 @@
+"""Several workers train together what one would train alone: shares and noise, the roll call, and real processes."""
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import d2lvae
+from d2lvae import distributed, layers, rollcall, runs, team, training
+from d2lvae.checkpoints import read_arrays
+from d2lvae.graphs import Graph
+from d2lvae.parameters import ParameterError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TRAININGS = {  # name: (discriminator, what differs from the common parameters)
+    "vae": (False, {}),
+    "last minibatch of one picture": (False, {"num_train": 193}),
+    "verdict and features, resting": (True, {"learned_loss": "both", "min_disc_loss": 0.9}),
+}
+SCRIPT = textwrap.dedent("""
+    import json, sys, time
+    import d2lvae
+    from d2lvae import runs, training
+    runs.NUM_MEASURED = 20
+    step = training.Learner.step
+    for config in json.loads(sys.argv[1]):
+        pause = config.pop("pause", 0)  # leaves time to be killed in mid-epoch
+        training.Learner.step = lambda self, *batch: (time.sleep(pause), step(self, *batch))[1]
+        disc = d2lvae.DenseLogReg(1, 8) if config["disc_weight"] else None
+        run = d2lvae.fit(d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), config, disc)
+        print("SEEN", int(run.reconstructions.sum()), run.metrics["workers"], len(run.history))
+""")
+
+
+def config_of(name, results_dir, **more):
+    disc, differing = TRAININGS[name]
+    return {**dict(data="drawn", num_train=200, epochs=3, batch_size=64, lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0,
+                   disc_weight=float(disc), seed=0, resume=False, results_dir=str(results_dir)), **differing, **more}
+
+
+def alone(name, results_dir, **more):
+    config = config_of(name, results_dir, **more)
+    disc = d2lvae.DenseLogReg(1, 8) if TRAININGS[name][0] else None
+    return d2lvae.fit(d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), config, disc)
+
+
+def losses(history):
+    return [[value for name, value in record.items() if name not in ("epoch", "seconds", "images_per_second")] for record in history]
+
+
+class Group:
+    """Scheduler, server and workers as processes; their output in files."""
+
+    def __init__(self, folder, workers, command, servers=1, **environment):
+        folder.mkdir(exist_ok=True)
+        self.environments = distributed.environments(workers, servers, distributed.free_port())
+        self.processes, self.folder = {}, folder
+        for name, own in self.environments.items():
+            words = command if name.startswith("worker") else [sys.executable, "-m", "d2lvae.distributed"]
+            self.start(name, words, {**os.environ, "PYTHONUNBUFFERED": "1", **own, "OMP_NUM_THREADS": "1", **environment})
+
+    def start(self, name, words, environment):
+        with open(self.folder / name, "w") as file:
+            self.processes[name] = subprocess.Popen(words, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+
+    def said(self, name):
+        return (self.folder / name).read_text()
+
+    def wait_for(self, name, words, times=1, seconds=60):
+        until = time.monotonic() + seconds
+        while self.said(name).count(words) < times:
+            assert time.monotonic() < until, f"{words!r} never came: {self.said(name)}"
+            time.sleep(0.05)
+
+    def codes(self, seconds=60):
+        """The exit codes of all, who have to end within some time."""
+        until = time.monotonic() + seconds
+        try:
+            return {name: process.wait(max(0.1, until - time.monotonic())) for name, process in self.processes.items()}
+        finally:
+            self.end()
+
+    def end(self):
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def script(trainings):
+    return [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(trainings)]
+
+
+@pytest.mark.parametrize("size, num_images", [(2, 64), (3, 64), (2, 7), (4, 3), (64, 32)])
+def test_shares_are_those_of_array_split(size, num_images):
+    workers = [team.Team() for _ in range(size)]
+    for rank, worker in enumerate(workers):
+        worker.rank, worker.size = rank, size
+    expected = np.array_split(np.arange(num_images), size)
+    for worker, part in zip(workers, expected):
+        share = worker.share(num_images)
+        assert share.whole == num_images and share.counts == bool(len(part))
+        assert list(range(share.start, share.stop)) == (list(part) or [0])
+
+
+def test_one_worker_shares_with_nobody():
+    assert team.ALONE.share(64) == (64, 0, 64, True)
+    assert team.ALONE.gather({"a": 1}) == [{"a": 1}] and team.ALONE.total([1.5]) == [1.5]
+
+
+@pytest.mark.parametrize("whole, num_latents", [(64, 5), (7, 3), (64, 512)])
+def test_noise_of_a_share_is_its_rows_of_the_whole_minibatchs(whole, num_latents):
+    def noise(share):
+        size = share.stop - share.start
+        graph = Graph(lambda x: [x + layers.noise_like(x, num_latents), layers.noise_like(x, num_latents)], 1, size,
+                      None if size == whole else share)
+        mx.random.seed(3)
+        return [array.asnumpy() for array in graph(mx.nd.zeros((size, num_latents)))]
+
+    first, second = noise(team.Share(whole, 0, whole))
+    assert (first != second).all()
+    for share in (team.Share(whole, 0, 2), team.Share(whole, whole // 2, whole)):
+        for found, expected in zip(noise(share), (first, second)):
+            np.testing.assert_array_equal(found, expected[share.start:share.stop])
+
+
+def test_alone_the_graphs_are_what_they_were(config, small_vae):
+    vae = small_vae()
+    training.initialize(vae, 0)
+    learner = training.Learner(vae, None, config)
+    learner.step(np.zeros((64, 1, 28, 28), np.uint8))
+    learner.objective(mx.nd.zeros((64, 1, 28, 28), dtype="uint8"))
+    [graph] = learner.graphs.values()
+    assert "_random_normal_like" in graph.symbol.tojson()
+
+
+def test_what_the_launcher_sets():
+    found = distributed.environments(3, 2, 5000, gpus=["4", "7"], cores=8)
+    assert list(found) == ["scheduler", "server 0", "server 1", "worker 0", "worker 1", "worker 2"]
+    assert [own["DMLC_ROLE"] for own in found.values()] == ["scheduler", "server", "server", "worker", "worker", "worker"]
+    assert [found[f"worker {i}"]["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "7", "4"]
+    assert [own["OMP_NUM_THREADS"] for name, own in distributed.environments(3, 1, 5000, cores=8).items() if "worker" in name] == ["2"] * 3
+    assert distributed.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"] == "5"
+    for own in found.values():
+        group = rollcall.cluster(own)
+        assert group[1:] == ("127.0.0.1", 5000, 5001, 3, 2, 300)
+
+
+def test_each_workers_notebook_has_a_name_of_its_own():
+    command = ["papermill", "notebooks/a.ipynb", "results/out.ipynb", "-p", "epochs", "2"]
+    assert distributed.command_of(command, 0) == command
+    assert distributed.command_of(command, 2) == [*command[:2], "results/out_worker_2.ipynb", *command[3:]]
+    assert distributed.command_of(["python", "train.py"], 1) == ["python", "train.py"]
+
+
+GOOD = distributed.environments(2, 1, 5000)["worker 1"]
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("DMLC_ROLE", None, "needs DMLC_ROLE, 'worker' for a notebook, in the environment; found None"),
+    ("DMLC_PS_ROOT_URI", None, "needs DMLC_PS_ROOT_URI, the scheduler's address"),
+    ("DMLC_PS_ROOT_URI", "no.such.host.invalid", "DMLC_PS_ROOT_URI is 'no.such.host.invalid', which has no address"),
+    ("DMLC_PS_ROOT_PORT", "ninety", "needs DMLC_PS_ROOT_PORT, a port from 1 to 65534, in the environment; found 'ninety'"),
+    ("DMLC_NUM_WORKER", "0", "needs DMLC_NUM_WORKER, a whole number of at least 1"),
+    ("DMLC_NUM_SERVER", None, "needs DMLC_NUM_SERVER, a whole number of at least 1, in the environment; found None"),
+])
+def test_a_wrong_environment_is_named(name, value, message):
+    environment = {**GOOD, name: value} if value else {key: text for key, text in GOOD.items() if key != name}
+    with pytest.raises(rollcall.DistributedError, match=message.replace("(", r"\(")):
+        rollcall.cluster(environment)
+
+
+def test_a_role_without_dist_sync_and_dist_sync_without_a_role(monkeypatch, config, small_vae, tiny):
+    monkeypatch.setenv("DMLC_ROLE", "worker")
+    with pytest.raises(ParameterError, match="kvstore is 'local', but DMLC_ROLE is 'worker'.*-p kvstore dist_sync, or unset DMLC_ROLE"):
+        d2lvae.fit(small_vae(), tiny, config)
+    monkeypatch.delenv("DMLC_ROLE")
+    with pytest.raises(rollcall.DistributedError, match="needs DMLC_ROLE"):
+        d2lvae.fit(small_vae(), tiny, {**config, "kvstore": "dist_sync"})
+    with pytest.raises(ParameterError, match="kvstore must be 'local' or 'dist_sync'; found 'dist-sync'"):
+        d2lvae.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
+
+
+class Pretended(team.Team):
+    """A worker of two, whose other one says what the test wants."""
+    size = 2
+
+    def __init__(self, other):
+        self.other = other
+
+    def gather(self, value):
+        return [value, self.other(value)]
+
+
+def test_workers_about_to_train_different_things_are_refused(config):
+    settings = {"batch_size": 64, "lr": 1e-3}
+    other = Pretended(lambda mine: ["elsewhere", {**mine[1], "lr": 2e-3}])
+    with pytest.raises(runs.RunError, match=r"worker 1 on elsewhere is about to train something else .*\(lr 0.002 there, 0.001 on worker 0\)"):
+        runs._agree(other, settings, config)
+    runs._agree(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings, config)
+    with pytest.raises(ParameterError, match="batch_size must be at least the number of workers, 2, .* found 1"):
+        runs._agree(other, {"batch_size": 1}, config)
+
+
+@pytest.fixture
+def listener(monkeypatch):
+    """A roll call for two workers and a server in this process; `ended` is what the scheduler would end with."""
+    monkeypatch.setattr(rollcall, "SILENCE", 0.6)
+    monkeypatch.setattr(rollcall, "BEAT", 0.1)
+
+    def start(**changes):
+        port = distributed.free_port()
+        group = rollcall.Cluster("scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60))
+        ended = []
+        found = rollcall._Listener(group, ended.append)
+        found.ended = ended
+        return found, group
+
+    return start
+
+
+def member(group, role):
+    return rollcall.Member(group._replace(role=role))
+
+
+def until(condition):
+    for _ in range(100):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came true")
+
+
+def test_roll_call_of_a_good_training(listener):
+    found, group = listener()
+    members = [member(group, role) for role in ("server", "worker", "worker")]
+    until(lambda: all(each.attendance == "2 of 2 workers and 1 of 1 servers" for each in members))
+    members[1].leave()
+    until(lambda: members[2].left)
+    members[2].check()
+    assert not found.ended
+    members[2].leave()
+    until(lambda: found.ended == [None])
+
+
+def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener):
+    for words, act in (("has died", lambda each: each.line.connection.shutdown(socket.SHUT_RDWR)),
+                       ("has not been heard of for 1 s", lambda each: setattr(each.line, "send", lambda *message: False)),
+                       ("has stopped: RunError: disk full", lambda each: each.leave("RunError: disk full"))):
+        found, group = listener()
+        members = [member(group, role) for role in ("server", "worker", "worker")]
+        until(lambda: members[0].attendance.startswith("2 of 2 workers and 1 of 1"))
+        act(members[1])
+        until(lambda: members[2].trouble)
+        with pytest.raises(rollcall.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
+            members[2].check()
+        assert found.ended and words in found.ended[0]
+
+
+def test_roll_call_misses_who_has_left_too_early(listener):
+    _, group = listener()
+    members = [member(group, role) for role in ("server", "worker", "worker")]
+    until(lambda: members[0].attendance.startswith("2 of 2"))
+    members[1].leave()
+    until(lambda: members[2].left)
+    members[2].check()
+    time.sleep(0.7)
+    with pytest.raises(rollcall.DistributedError, match="has ended its part, while this one still needs it"):
+        members[2].check()
+
+
+def test_roll_call_does_not_wait_for_ever_for_who_does_not_come(listener):
+    found, group = listener(join_seconds=1)
+    members = [member(group, role) for role in ("server", "worker")]
+    until(lambda: members[1].trouble)
+    assert members[1].trouble.startswith("1 of 2 workers and 1 of 1 servers joined, and nobody else within 1 s")
+    lonely = rollcall.Member(group._replace(role="worker", roll_call_port=distributed.free_port()))
+    until(lambda: lonely.trouble)
+    assert "does not answer within 1 s (Connection refused): start it" in lonely.trouble
+
+
+def test_roll_call_refuses_who_is_too_many_or_counts_otherwise(listener):
+    found, group = listener()
+    first = member(group, "server")
+    until(lambda: first.attendance)
+    second = member(group, "server")
+    until(lambda: second.trouble)
+    assert "has its 1 server(s) already" in second.trouble
+    third = member(group._replace(workers=3), "worker")
+    until(lambda: third.trouble)
+    assert "waits for 2 worker(s) and 1 server(s), this process for 3 and 1" in third.trouble
+    with socket.create_connection((group.host, group.roll_call_port)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert stranger.recv(100) == b"" and not found.ended and not first.trouble
+
+
+@pytest.mark.slow
+def test_a_servers_role_in_a_notebooks_environment_is_refused_at_once():
+    said = subprocess.run([sys.executable, "-c", "import d2lvae"], env={**os.environ, **GOOD, "DMLC_ROLE": "server"}, cwd=ROOT,
+                          stderr=subprocess.PIPE, text=True, timeout=30)
+    assert said.returncode == 1 and "DMLC_ROLE is 'server' in the environment of this process" in said.stderr
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    """Two workers that have finished three trainings, and were at a fourth one when the second worker was killed."""
+    folder = tmp_path_factory.mktemp("group")
+    configs = [config_of(name, folder / "results", kvstore="dist_sync") for name in TRAININGS]
+    found = Group(folder, 2, script([*configs, config_of("vae", folder / "results", kvstore="dist_sync", epochs=4, pause=0.1)]))
+    try:
+        found.wait_for("worker 0", "epoch   1:", times=len(TRAININGS) + 1)
+        found.processes["worker 1"].kill()
+        found.exit_codes = found.codes()
+    finally:
+        found.end()
+    found.results = folder / "results"
+    return found
+
+
+@pytest.mark.slow
+def test_two_workers_train_what_one_does(group, tmp_path):
+    seen = [re.findall("^SEEN (.*)$", group.said(f"worker {rank}"), re.M) for rank in range(2)]
+    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS), "pictures of all workers"
+    assert "epoch" not in group.said("worker 1")
+    assert group.said("worker 1").count("worker 1 of 2: worker 0 has written the results") == len(TRAININGS)
+    for name in TRAININGS:
+        single = alone(name, tmp_path)
+        folder = group.results / single.folder.relative_to(tmp_path)
+        arrays, record = read_arrays(folder / "checkpoint.npz")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        np.testing.assert_allclose(losses(record["history"]), losses(single.history), rtol=1e-4, err_msg=name)
+        assert record["workers"] == metrics["workers"] == 2 and single.metrics["workers"] == 1
+        assert metrics["config"] == single.metrics["config"]
+        expected = read_arrays(single.folder / "checkpoint.npz")[0]
+        for key in (key for key in expected if "adam" not in key):
+            np.testing.assert_allclose(arrays[key], expected[key], rtol=1e-2, atol=1e-4, err_msg=f"{name}: {key}")
+
+
+@pytest.mark.slow
+def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tmp_path, capfd):
+    """The restart by the launcher; its second worker sees nothing of the first one's files."""
+    assert group.exit_codes == {"scheduler": 1, "server 0": 1, "worker 0": 1, "worker 1": -signal.SIGKILL}
+    assert re.search(r"DistributedError: the worker 1 on \S+ \(process \d+\) has died.*-p resume True .* of 4 epochs are kept\)", group.said("worker 0"))
+    assert "has died" in group.said("scheduler") and "has died" in group.said("server 0")
+    config = config_of("vae", group.results, kvstore="dist_sync", epochs=4, resume=True)
+    elsewhere = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
+    command = script([config])
+    command[4] = elsewhere + command[4]
+    assert distributed.main(["--workers", "2", "--", *command]) == 0
+    said = capfd.readouterr().out
+    assert re.search("^worker 0[|] resume: going on after [23] of 4 epochs", said, re.M) and "worker 1| resume" not in said
+    [path] = group.results.glob("images/*/3_1_16_bce_4_*/checkpoint.npz")
+    np.testing.assert_allclose(losses(read_arrays(path)[1]["history"]), losses(alone("vae", tmp_path, epochs=4).history), rtol=1e-4)
+    drawn_again = alone("vae", group.results, epochs=4, resume=True)
+    assert drawn_again.metrics["workers"] == 2 and "begun by 2 worker(s), now there are 1" in capfd.readouterr().out
