@@ -4,6 +4,7 @@ The scheduler's process listens; every worker and server connects, says who it i
 breaks off without a good-bye, or is silent for 20 seconds, has died, and all others are told.  (MXNet's own processes would wait for the
 dead for ever.)  A message is a line of JSON.  Nothing here imports mxnet, which never returns where DMLC_ROLE is 'server' or 'scheduler'.
 """
+import contextlib
 import json
 import os
 import socket
@@ -299,8 +300,9 @@ def serve():
     settle(group)
 
     def end(trouble):  # while the main thread is somewhere in MXNet
-        if trouble:
-            print(f"{group.role}: {trouble}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            if trouble:
+                print(f"{group.role}: {trouble}", file=sys.stderr, flush=True)
         time.sleep(1)  # for the messages to get out
         os._exit(1 if trouble else 0)
 

@@ -63,25 +63,26 @@ class Team:
         return Share(num_images, start, stop) if stop > start else Share(num_images, 0, 1, False)
 
     def total(self, numbers):
-        """The sum over the workers of an array of numbers, as float64."""
-        numbers = np.asarray(numbers, np.float64)
-        if self.size == 1:
-            return numbers
-        array = mx.nd.array(numbers.reshape(-1), dtype="float64")
-        self.allreduce([array])
-        return array.asnumpy().reshape(numbers.shape)
+        """The sum over the workers of an array of numbers, in float64 (MXNet's servers round those to float32)."""
+        return np.sum(self.gather(np.asarray(numbers, np.float64).tolist()), axis=0)
 
     def gather(self, value):
         """What each worker has, a list by rank; anything that JSON can hold."""
         if self.size == 1:
             return [value]
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        lengths = np.zeros(self.size)
-        lengths[self.rank] = len(text)
-        lengths = self.total(lengths).astype(int)
-        table = np.zeros((self.size, -(-lengths.max() // 4096) * 4096))  # few different sizes, as the server keeps each
-        table[self.rank, :len(text)] = text
-        return [json.loads(row[:length].astype(np.uint8).tobytes()) for row, length in zip(self.total(table), lengths)]
+        [lengths] = self._rows([len(text)]).T
+        width = -(-lengths.max() // 1024) * 1024  # few different ones, as the servers keep each
+        rows = self._rows(np.pad(text, (0, width - len(text))))
+        return [json.loads(row[:length].astype(np.uint8).tobytes()) for row, length in zip(rows, lengths)]
+
+    def _rows(self, numbers):
+        """All workers' numbers, whole ones below 2 ** 24, as rows of a table."""
+        table = np.zeros((self.size, len(numbers)), np.float32)
+        table[self.rank] = numbers
+        table = mx.nd.array(table)
+        self.allreduce([table])
+        return table.asnumpy().astype(int)
 
     def arrays_of_first(self, arrays):
         """Rank 0's arrays, by name; the others give arrays of the same names and shapes."""
@@ -178,8 +179,9 @@ class Workers(Team):
     def _leave(self):
         """At the end of the process: say good-bye; where MXNet would wait for the dead, end at once."""
         if self.member.trouble or self.is_waiting:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+                    stream.flush()
             os._exit(1)
         self.store = None  # MXNet's threads end
         self.member.leave()

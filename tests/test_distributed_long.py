@@ -122,6 +122,24 @@ def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(tmp_path, n
         assert re.search(message, group.said(key)), f"{key}: {group.said(key)}"
 
 
+def test_the_launcher_is_killed_and_all_end(tmp_path):
+    command = script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)])
+    launcher = subprocess.Popen([sys.executable, "-m", "d2lvae.distributed", "--workers", "2", "--", *command], cwd=ROOT,
+                                stdout=subprocess.PIPE, text=True)
+    for line in launcher.stdout:
+        if "epoch   0:" in line:
+            break
+    with open(f"/proc/{launcher.pid}/task/{launcher.pid}/children") as file:
+        children = file.read().split()
+    assert len(children) == 4
+    launcher.kill()
+    launcher.communicate()
+    until = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{child}") for child in children):
+        assert time.monotonic() < until, "somebody has not ended"
+        time.sleep(0.2)
+
+
 def test_ctrl_c_at_any_worker_stops_all_after_the_same_minibatch(tmp_path):
     group = Group(tmp_path, 2, script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]))
     group.wait_for("worker 0", "epoch   1:")
