@@ -132,9 +132,10 @@ def read_net(folder):
 
 
 def read_checkpoint(folder):
-    from d2lvae import checkpoints, runs
+    from d2lvae import checkpoints
+    from d2lvae.settings import OPTIONAL
     learner, settings = a_learner()
-    arrays, record = checkpoints.load_checkpoint(folder, settings, runs.OPTIONAL, like=learner.state()[0], epoch_steps=2)
+    arrays, record = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=2)
     learner.set_state(arrays, record["steps"])
     return of_arrays(arrays, record)
 

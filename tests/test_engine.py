@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 from simple_step import SimpleLearner
 
 import d2lvae
-from d2lvae import drawing, drawing_faces, layers, parameters, runs, runtime, training
+from d2lvae import drawing, drawing_faces, layers, parameters, runtime, settings, training
 from d2lvae.checkpoints import net_arrays
 from d2lvae.graphs import Graph
 from d2lvae.optimizer import Optimizer
@@ -296,10 +296,10 @@ def test_a_net_initialised_anew_needs_a_new_learner(tiny, small_vae):
 def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(tiny, config, small_vae, monkeypatch):
     monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
     nets = {"data": "drawn_faces", "epochs": 5, "vae": {"net": "ConvVAE", "num_latents": 4, "base_channels": 8, "image_shape": [3, 64, 64]},
-            "pixel_loss": "bce", **runs.USUAL}
-    assert runs.run_name(nets) == "ConvVAE_on_drawn_faces/4_8_5"
-    assert runs.run_name({**nets, "precision": "bfloat16"}) == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
-    assert "precision" not in runs._settings(small_vae(), tiny, {**config, "precision": "float32"}, None)
+            "pixel_loss": "bce", **settings.USUAL}
+    assert settings.run_name(nets) == "ConvVAE_on_drawn_faces/4_8_5"
+    assert settings.run_name({**nets, "precision": "bfloat16"}) == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
+    assert "precision" not in settings.settings_of(small_vae(), tiny, {**config, "precision": "float32"}, None)
     with pytest.raises(parameters.ParameterError, match="convolutions, and these nets have none"):
         d2lvae.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})
     with pytest.raises(ValueError, match="'float32' or 'bfloat16', found 'half'"):

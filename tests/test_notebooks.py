@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import pytest
 
-from d2lvae import parameters, runs, study
+from d2lvae import parameters, settings, study
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,7 +56,7 @@ def test_defaults_on_faces_are_the_seeds(stem, defaults):
 @pytest.mark.parametrize("stem", EIGHT)
 def test_what_the_seed_did_not_have_is_off_in_its_eight(stem):
     found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
-    off = {**runs.OFF, **runs.FLOAT32, "upsampling": "transposed", "disc_norm": "batch"}
+    off = {**settings.OFF, **settings.FLOAT32, "upsampling": "transposed", "disc_norm": "batch"}
     values = {name: ast.literal_eval(found[name]["default"]) for name in off if name in found}
     assert values == {name: off[name] for name in values} and (not DISC <= PARAMETERS[stem] or DISC <= set(values))
 

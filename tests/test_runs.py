@@ -17,6 +17,7 @@ from d2lvae.checkpoints import CheckpointError, net_arrays
 from d2lvae.datasets import ImageSet
 from d2lvae.parameters import ParameterError
 from d2lvae.runs import RunError, fit, run_name
+from d2lvae.settings import OFF, settings_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEED = dict(epochs=50, batch_size=64, lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0, seed=0,
@@ -136,7 +137,7 @@ def test_resume_after_solo_epochs_equals_never_stopping(config, tiny_faces, tmp_
     config.update(num_train=0, epochs=4, disc_weight=10.0, num_solo_epochs=1)
     whole = fit(conv_vae(), tiny_faces, {**config, "results_dir": str(tmp_path / "whole")}, conv_disc())
     config["results_dir"] = str(tmp_path / "stopped")
-    settings = runs._settings(conv_vae(), tiny_faces, config, conv_disc())
+    settings = settings_of(conv_vae(), tiny_faces, config, conv_disc())
     saved = {}
 
     def stop_after(epochs, arrays, record):
@@ -178,7 +179,7 @@ def test_a_setting_that_is_off_is_the_same_as_none(config, tiny_faces):
 
 def test_every_setting_that_can_be_on_is_recorded_and_resumed(config, tiny_faces, tmp_path, monkeypatch):
     """All at once, with the layers that are constrained after each step: stopped and resumed equals never stopping."""
-    assert set(ON) == set(runs.OFF)
+    assert set(ON) == set(OFF)
     monkeypatch.setattr(training, "DECAY_EVERY", 1)
     nets = [lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize"), lambda: d2lvae.ConvDisc(4, (3, 32, 32), norm="spectral")]
     config.update(num_train=0, epochs=4, disc_weight=10.0, **ON)
@@ -240,7 +241,7 @@ def test_a_checkpoint_of_another_image_size_is_refused(config, tiny_faces, tmp_p
     larger = ImageSet("drawn_faces", *(p.repeat(2, axis=2).repeat(2, axis=3) for p in (tiny_faces.train, tiny_faces.validation)), "enlarged", False)
     config.update(num_train=0, resume=True)
     vae = d2lvae.ConvVAE(8, 4, (3, 64, 64))
-    folder = pathlib.Path(config["results_dir"]) / "images" / run_name(runs._settings(vae, larger, config, None))
+    folder = pathlib.Path(config["results_dir"]) / "images" / run_name(settings_of(vae, larger, config, None))
     folder.mkdir(parents=True)
     (run.folder / "checkpoint.npz").rename(folder / "checkpoint.npz")
     with pytest.raises(CheckpointError, match=r"another configuration .*'image_shape': \[3, 32, 32\].* there"):
