@@ -3,7 +3,7 @@
     python stress/kills.py [--kills 100] [--seed 0] [--lanes 2] [--minutes 12]
 
 Of four kills two come at any moment from the start of `fit` to its end, one while a checkpoint is being written, one while results
-are being recorded.  A training is resumed until it comes to its end; then the next one begins.  After each kill it is looked
+are being recorded.  A training of 20 epochs is resumed until it comes to its end (while results are recorded it is killed once); then the next one begins.  After each kill it is looked
 whether the next start finds every epoch that was kept.
 """
 import argparse
@@ -24,6 +24,7 @@ from watched import Watched, differing, folder_of, outcome
 
 PHASES = {"ready": "before the first step", "resume": "before the first step", "resumed": "before the first step", "train": "training", "kept": "training",
           "checkpoint": "writing a checkpoint", "record": "recording results"}
+EPOCHS = 20
 AIMS = ("ready", "ready", "checkpoint", "record")  # the announcement after which a kill comes
 
 
@@ -63,15 +64,17 @@ def kill_once(watched, aim, rng, durations):
 
 def one_training(results_dir, kills, rng, reference, durations):
     """Kill and resume a training until it has ended, or there have been enough kills; then compare."""
-    kept = 0
+    kept, places = 0, []  # epochs; where it was when it was killed
     while True:
-        aim = AIMS[rng.integers(len(AIMS))] if kills.take() else None
-        watched = Watched(results_dir)
+        ended_once = kept == EPOCHS and "record" in places  # only the results are left, and they were disturbed already
+        aim = AIMS[rng.integers(len(AIMS))] if kills.take() and not ended_once else None
+        watched = Watched(results_dir, "--epochs", EPOCHS)
         killed = aim and kill_once(watched, aim, rng, durations)
         code, said = watched.end()
         if watched.resumed is not None and watched.resumed < kept:
             kills.fail(f"{kept} epochs had been kept, {watched.resumed} were found:\n{said}")
         kept = max(kept, watched.kept or 0)
+        places.append(watched.phase)
         if not killed:
             break
         kills.count(watched, folder_of(results_dir))
@@ -97,7 +100,7 @@ def run(wanted, seed, lanes, minutes, folder):
     limit = report.Limit(minutes)
     kills = Kills(wanted, limit)
     classifier.classifier_for(victim.faces())  # its cache, if there is none: later runs are to take as long as the first
-    undisturbed = Watched(folder / "undisturbed")
+    undisturbed = Watched(folder / "undisturbed", "--epochs", EPOCHS)
     code, said = undisturbed.end(300)
     if code:
         return {}, [f"the undisturbed run ended with {code}:\n{said}"]

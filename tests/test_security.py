@@ -3,6 +3,7 @@ import ast
 import email.message
 import gzip
 import hashlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -287,3 +288,23 @@ def test_a_cache_whose_header_or_notes_were_altered_is_made_anew(tmp_path, capsy
     path.write_bytes(content)
     assert pictures.read_cache(path, {"of": 2}) is None and "a.cache was made from other pictures" in capsys.readouterr().out
     assert pictures.read_cache(path, key)[1] == ["b.png"] and not capsys.readouterr().out
+
+
+# the audit of the pinned packages
+
+def audit():
+    spec = importlib.util.spec_from_file_location("audit", PACKAGE.parent / "tools" / "audit.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_audit_takes_the_pins_of_each_python():
+    text = "# made by hand\na==1.0\nb==2.0 ; python_version >= '3.8' and python_version <= '3.8'\nb==3.0 ; python_version >= '3.9'\n\n"
+    assert audit().pins(text, "3.8") == ["a==1.0", "b==2.0"] and audit().pins(text, "3.11") == ["a==1.0", "b==3.0"]
+
+
+def test_what_the_audit_could_not_look_up_is_no_pass():
+    report = {"dependencies": [{"name": "a", "version": "1.0", "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": []}]},
+                               {"name": "b", "skip_reason": "not found"}]}
+    assert audit().vulnerabilities(report) == (["a 1.0: PYSEC-1 (CVE-1), fixed in none"], ["b"])
