@@ -25,7 +25,7 @@ STYLE = """<style>
 .d2lvae, .d2lvae .widget-label, .d2lvae button, .d2lvae select, .d2lvae input {font-size: 17px}
 .d2lvae .widget-readout {font-size: 16px; min-width: 52px}
 .d2lvae .jupyter-button {font-size: 16px}
-.d2lvae h3 {margin: 4px 0; font-size: 18px}
+.d2lvae h3 {margin: 4px 0; font-size: 16px; white-space: nowrap}
 .d2lvae p {margin: 2px 0; line-height: 1.3; font-size: 17px}
 .d2lvae img {image-rendering: pixelated; border: 1px solid #555; box-sizing: border-box}
 .d2lvae button:focus, .d2lvae select:focus, .d2lvae input:focus, .d2lvae .noUi-handle:focus {outline: 3px solid #0072B2}
@@ -214,12 +214,13 @@ class Explorer(widgets.VBox):
                  "second": None if self.second is None else self._beside(codes, turned)}
         shown = {name: picture for name, picture in shown.items() if picture is not None}
         judge = self.first[0].discriminator or (self.second and self.second[0].discriminator)
-        verdicts = latents.verdict(judge, np.stack(list(shown.values()))) if judge else [None] * len(shown)
+        company = {"original": self.first[0].images.validation[-latents.NUM_COMPANY:], "first": self.first[0].company,
+                   "second": self.second and self.second[0].company}
         titles = {"original": "the nearer end" if 0 < self.way.value < 100 else "the original", "first": _title(self.first[0]), "second": self.second and f"beside it: {_title(self.second[0])}"}
         for name, panel in self.panels.items():
             panel.layout.display = "" if name in shown else "none"
-        for (name, picture), sure in zip(shown.items(), verdicts):
-            self.panels[name].show(picture, titles[name], sure)
+        for name, picture in shown.items():
+            self.panels[name].show(picture, titles[name], latents.verdict(judge, picture, company[name]) if judge else None)
 
     def _beside(self, codes, turned):
         """What the second net makes of the same latents, or of the same picture, along its own directions turned as far."""

@@ -4,6 +4,7 @@ import pathlib
 
 import mxnet as mx
 import numpy as np
+from mxnet import autograd
 
 from . import datasets, figures, runtime
 from .checkpoints import CheckpointError, load_net
@@ -14,6 +15,7 @@ __all__ = ["Directions", "Trained", "finished_runs", "load_run", "directions", "
 
 MAX_DIRECTIONS = 8  # of many latents; as many fit beside a picture
 NUM_ENCODED = 1_000  # validation pictures that the directions are found on
+NUM_COMPANY = 15  # pictures that another one is judged among
 MIN_SHARE = 0.15  # of a direction's variance that a factor must tell to give it its name
 
 
@@ -29,12 +31,15 @@ class Trained:
     images : ImageSet
     means : numpy.ndarray, shape (N, L)
         What the encoder makes of the first validation pictures.
+    company : numpy.ndarray, uint8, shape (15, C, H, W)
+        What the VAE makes of the last validation pictures; for `verdict`.
     """
     folder: pathlib.Path
     vae: VAE
     discriminator: object
     images: datasets.ImageSet
     means: np.ndarray
+    company: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +128,8 @@ def load_run(folder):
     if name not in load:
         raise CheckpointError(f"{folder / 'metrics.json'} names the data set {name!r}; known are {', '.join(load)}")
     images = load[name]()
-    return Trained(folder, vae, disc, images, encode(vae, images.validation[:NUM_ENCODED]))
+    means, last = (encode(vae, pictures) for pictures in (images.validation[:NUM_ENCODED], images.validation[-NUM_COMPANY:]))
+    return Trained(folder, vae, disc, images, means, decode(vae, last))
 
 
 def encode(vae, pictures):
@@ -138,9 +144,25 @@ def decode(vae, latents):
     return figures.to_uint8(vae.decode(mx.nd.array(latents, ctx=context)).sigmoid())
 
 
-def verdict(discriminator, pictures):
-    """How sure a discriminator is that uint8 pictures (N, C, H, W) are real: numbers (N,) from 0 to 1."""
-    return discriminator(_on_device(discriminator, pictures)).sigmoid().asnumpy().reshape(-1)
+def verdict(discriminator, picture, company):
+    """How sure a discriminator is that a picture is real, from 0 to 1.
+
+    It judges it as in its training, among others of its kind: where it has BatchNorm, what it makes of a picture depends on those beside it.
+
+    Parameters
+    ----------
+    discriminator : HybridBlock
+    picture : numpy.ndarray, uint8, shape (C, H, W)
+    company : numpy.ndarray, uint8, shape (N, C, H, W)
+        Originals for an original, reconstructions for a reconstruction.
+
+    Returns
+    -------
+    float
+    """
+    with autograd.train_mode():
+        logits = discriminator(_on_device(discriminator, np.concatenate([picture[None], company])))
+    return float(logits.sigmoid().asnumpy().reshape(-1)[0])
 
 
 def _on_device(net, pictures):

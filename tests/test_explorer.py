@@ -4,13 +4,14 @@ import io
 import shutil
 
 import ipywidgets
+import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import datasets, drawing_pad, explorer, latents, runs
-from d2lvae.checkpoints import CheckpointError
+from d2lvae import datasets, drawing_pad, explorer, latents, runs, training
+from d2lvae.checkpoints import CheckpointError, net_arrays
 
 SMALL = {**explorer.SMALL, "num_train": 256, "epochs": 1}
 
@@ -77,7 +78,7 @@ def test_principal_directions_of_known_codes():
     means = 7 + (standard * [5, 3, 1]) @ axes
     pictures = np.zeros((500, 1, 8, 8), np.uint8)
     images = datasets.ImageSet("drawn_faces", pictures, pictures, "", False, causes, causes, ("hair_style", "eye_hue", "chin"))
-    trained = latents.Trained(None, d2lvae.DenseVAE(20, 1, 4, (1, 8, 8)), None, images, means)
+    trained = latents.Trained(None, d2lvae.DenseVAE(20, 1, 4, (1, 8, 8)), None, images, means, None)
     found = latents.directions(trained)
     assert [name.split(" (")[0] for name in found.names] == ["direction 1: hair style", "direction 2: eye hue", "direction 3"]
     np.testing.assert_allclose(found.scales, [5, 3, 1], rtol=.1)
@@ -92,8 +93,8 @@ def test_decode_encode_and_verdict_are_the_nets(results):
     trained = latents.load_run(folder)
     originals = trained.images.validation[:70]
     np.testing.assert_array_equal(latents.decode(trained.vae, latents.encode(trained.vae, originals)), runs.reconstruct(trained.vae, originals))
-    sure = latents.verdict(trained.discriminator, originals)
-    assert sure.shape == (70,) and sure.min() > 0 and sure.max() < 1 and sure.std() > 0
+    real, fake = (latents.verdict(trained.discriminator, *pictures) for pictures in ((originals[0], originals[-15:]), (trained.company[0], trained.company)))
+    assert 0 < fake < real < 1
     rows = latents.traversals(trained.vae, latents.directions(trained), trained.means[0], 5, 2.0)
     assert list(rows) == [f"latent {i}" for i in range(1, 6)] and rows["latent 2"].shape == (5, 1, 28, 28)
     there = trained.means[0].copy()
@@ -149,6 +150,20 @@ def test_a_walk_ends_at_the_other_picture_and_a_sample_belongs_to_none(page):
     assert page.panels["original"].layout.display == "none" and page.panels["first"].layout.display == ""
     page._begin()
     assert page.panels["original"].layout.display == "" and page.way.value == 0
+
+
+def test_a_verdict_is_passed_as_in_training(tiny_faces):
+    """With BatchNorm a picture is judged by the statistics of those beside it; the running ones are neither used nor moved."""
+    disc = d2lvae.ConvDisc(4, (3, 32, 32))
+    training.initialize(disc, 0)
+    before = net_arrays(disc)
+    pictures = tiny_faces.validation[:16]
+    with mx.autograd.record(train_mode=True):
+        expected = disc(mx.nd.array(pictures).astype("float32") / 255).sigmoid().asnumpy()[0]
+    found = [latents.verdict(disc, pictures[0], company) for company in (pictures[1:], pictures[1:] * 0)]
+    assert found[0] == pytest.approx(expected, rel=1e-5) and found[1] != pytest.approx(expected, rel=1e-3)
+    after = net_arrays(disc)
+    assert all((before[name] == after[name]).all() for name in before)
 
 
 def test_faces_have_no_pad_and_nets_of_other_sizes_get_the_picture_only(page):
