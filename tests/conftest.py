@@ -1,10 +1,13 @@
 """Tiny data and short runs for all tests."""
 import gzip
+import os
 import struct
 
 import numpy as np
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes at once: a core each
+    os.environ["OMP_NUM_THREADS"] = "1"
 import d2lvae
 from d2lvae import datasets, drawing_faces, runs
 
