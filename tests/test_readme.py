@@ -33,10 +33,8 @@ def test_experiments_table(notebook):
 FACES = {"anime_densevae_bce": ("DenseVAE", "512_5_1024_{}"), "anime_densevae_logreg": ("DenseVAE_DenseLogReg", "512_5_1024_1_1024_{}_10"),
          "anime_convvae_bce": ("ConvVAE", "512_32_{}"), "anime_convvae_convdisc": ("ConvVAE_ConvDisc_LeakyReLU", "256_16_16_{}_10"),
          "anime_convvae_resnet": ("ConvVAE_ResNet", "256_16_{}_10")}
-NINTH = {"anime_convvae_learned": ("ConvVAE_ConvDisc_LeakyReLU", "256_16_16_{}_0_learned_loss_features_upsampling_resize")}
 EPOCHS = {"anime": {"anime_densevae_bce": 50, "anime_densevae_logreg": 50, "anime_convvae_bce": 50, "anime_convvae_convdisc": 50, "anime_convvae_resnet": 5},
-          "drawn_faces": {"anime_densevae_bce": 50, "anime_densevae_logreg": 20, "anime_convvae_bce": 30, "anime_convvae_convdisc": 30, "anime_convvae_resnet": 5,
-                          "anime_convvae_learned": 30}}
+          "drawn_faces": {"anime_densevae_bce": 50, "anime_densevae_logreg": 20, "anime_convvae_bce": 30, "anime_convvae_convdisc": 30, "anime_convvae_resnet": 5}}
 
 
 def committed(folder):
@@ -45,7 +43,7 @@ def committed(folder):
 
 
 def face_run(notebook, data):
-    nets, numbers = {**FACES, **NINTH}[notebook]
+    nets, numbers = FACES[notebook]
     return ROOT / "results" / "images" / f"{nets}_on_{data}" / numbers.format(EPOCHS[data][notebook])
 
 
