@@ -26,11 +26,11 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 PATIENCE = 120  # seconds
 PRESSES = 50
 SHOWN = "DenseVAE DenseLogReg on drawn digits"  # in the README's picture of the page
-PRESS = """() => new Promise((done, failed) => {
+PRESS = """key => new Promise((done, failed) => {
     const image = document.querySelector('img.first'), begun = performance.now()
     new MutationObserver(() => image.decode().then(() => done(performance.now() - begun))).observe(image, {attributes: true, attributeFilter: ['src']})
     setTimeout(() => failed('no answer'), 5000)
-    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))
+    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))
 })"""
 
 
@@ -80,9 +80,9 @@ def tab_of(playwright, address):
 
 
 def answers(tab, presses=PRESSES):
-    """Milliseconds of each of so many presses of a key on the second latent's slider."""
+    """Milliseconds of each of so many presses of a key on the second latent's slider, to the right and back."""
     tab.locator(".d2lvae .noUi-handle").nth(1).focus()
-    return [tab.evaluate(PRESS) for _ in range(presses)]
+    return [tab.evaluate(PRESS, key) for key in ("ArrowRight", "ArrowLeft") * (presses // 2)]
 
 
 def main():
@@ -103,7 +103,9 @@ def main():
                 kind = label.replace("\xa0", " ").split(":")[0]
                 if kind not in found:
                     nets.select_option(label=label)
-                    tab.wait_for_timeout(4000)
+                    tab.wait_for_timeout(1000)
+                    tab.wait_for_selector("text=loading ...", state="detached")
+                    tab.wait_for_timeout(1000)
                     if kind == SHOWN:
                         tab.screenshot(path=ROOT / "results" / "explorer.png")
                     found[kind] = [round(time, 1) for time in sorted(answers(tab))]

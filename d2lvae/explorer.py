@@ -132,7 +132,7 @@ class Explorer(widgets.VBox):
 
     def _choose(self):
         """Another net: its sliders, its pictures, and the nets that can stand beside it."""
-        self.message.value = ""
+        self.message.value = "<p>loading ...</p>"
         try:
             self.first = self._load(self.net.value)
         except (CheckpointError, datasets.DataError) as error:

@@ -53,7 +53,7 @@ def test_the_page_is_complete_and_fits_on_a_projector(page):
 
 
 def test_the_keyboard_turns_a_latent_and_the_answer_is_quick(page):
-    milliseconds = sorted(benchmark.answers(page, 15))
+    milliseconds = sorted(benchmark.answers(page, 16))
     assert 0 < milliseconds[7] < 500, "the machine may be busy with other tests; benchmarks/explorer.py measures"
     changes(page, lambda: page.keyboard.press("PageUp"), "second")
 
