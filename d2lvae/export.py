@@ -58,7 +58,7 @@ def to_onnx(vae, folder):
     ExportError
         The packages of the extra `onnx` are missing, or the numbers differ by more than `TOLERANCE`; then nothing is written.
     """
-    onnx = _needed("onnx")
+    onnx, _ = _extra()
     parameters = {p.name: p.data().as_in_context(mx.cpu()) for p in vae.collect_params().values()}
     models = {name: _model(onnx, name, symbol, shape, parameters) for name, (symbol, shape) in _halves(vae).items()}
     difference = largest_difference(vae, {name: model.SerializeToString() for name, model in models.items()})
@@ -77,7 +77,7 @@ def _model(onnx, name, symbol, shape, parameters):
     with tempfile.TemporaryDirectory() as scratch:
         path = f"{scratch}/{name}.onnx"
         mx.onnx.export_model(symbol, used, [(1, *shape)], [np.float32], path, dynamic=True, dynamic_input_shapes=[("N", *shape)])
-        model = onnx.load(path)
+        model = onnx.ModelProto.FromString(pathlib.Path(path).read_bytes())
     graph = model.graph
     weights = {weight.name for weight in graph.initializer}
     inputs = [each for each in graph.input if each.name not in weights]  # MXNet's exporter names weights as inputs, too
@@ -119,8 +119,8 @@ def largest_difference(vae, models, num_images=16, seed=0):
     ExportError
         onnxruntime is missing.
     """
-    runtime_of_onnx, rng = _needed("onnxruntime"), np.random.default_rng(seed)
-    options = runtime_of_onnx.SessionOptions()
+    (_, onnxruntime), rng = _extra(), np.random.default_rng(seed)
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     images = rng.random((num_images, *vae.image_shape), np.float32)
     latents = rng.standard_normal((num_images, vae.num_latents), np.float32)
@@ -129,18 +129,21 @@ def largest_difference(vae, models, num_images=16, seed=0):
     largest = 0.0
     for name, value in (("encoder", images), ("decoder", latents)):
         model = models[name] if isinstance(models[name], bytes) else str(models[name])
-        session = runtime_of_onnx.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         for ours, theirs in zip(expected[name], session.run(OUTPUTS[name], {INPUTS[name]: value})):
             ours = ours.asnumpy()
             largest = max(largest, float((np.abs(theirs - ours) / np.maximum(1, np.abs(ours))).max()))
     return largest
 
 
-def _needed(module):
+def _extra():
+    """The packages of the extra `onnx`."""
     try:
-        return __import__(module)
+        import onnx
+        import onnxruntime
     except ImportError as error:
-        raise ExportError(f"{module} is needed ({error}): .venv/bin/pip install -c constraints.txt -e '.[onnx]'") from None
+        raise ExportError(f"onnx and onnxruntime are needed ({error}): .venv/bin/pip install -c constraints.txt -e '.[onnx]'") from None
+    return onnx, onnxruntime
 
 
 def main():

@@ -61,7 +61,7 @@ def test_numbers_that_differ_are_not_written(tmp_path, monkeypatch):
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(export.ExportError, match=r"onnx is needed .*pip install -c constraints.txt -e '.\[onnx\]'"):
+    with pytest.raises(export.ExportError, match=r"onnx and onnxruntime are needed .*pip install -c constraints.txt -e '.\[onnx\]'"):
         export.to_onnx(NETS["dense"](), tmp_path)
 
 
