@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHONS = ["3.8", "3.9", "3.10", "3.11"]
 HOW_TO_GET_IT = "pip-audit is not here. Install it beside the project, not into it (it needs newer packages): pipx install pip-audit, or\n" \
-                "    python3 -m venv /tmp/audit && /tmp/audit/bin/pip install pip-audit packaging && /tmp/audit/bin/python tools/audit.py"
+                "    python3 -m venv audit && audit/bin/pip install pip-audit packaging && audit/bin/python tools/audit.py"
 
 
 def pins(text, python):
