@@ -241,6 +241,24 @@ def test_the_long_runs_table():
     assert rows == expected
 
 
+def test_the_studys_words():
+    """Figures in the prose are those of the summaries, and the long runs' verdict follows from their measures."""
+    found = {name: json.loads((STUDY / f"{name}.json").read_text())["measures"] for name in ("MNIST", "anime", "drawn_faces")}
+
+    def mean(name, condition, key="edge_gradient_ratio"):
+        return f"{found[name][condition][key]['mean']:.3f}"
+
+    plain, mask = "plain VAE", "plain VAE, unsharp mask"
+    for words in (f"have {mean('MNIST', '+ dense discriminator')} of the originals' gradient instead of {mean('MNIST', plain)}", f"({mean('MNIST', mask)}, for 0.6 dB",
+                  f"({mean('anime', '+ ResNet-18')} against {mean('anime', plain)})", f"{mean('anime', '+ both')} on real faces and {mean('drawn_faces', '+ both')} on drawn ones",
+                  f"({mean('drawn_faces', '+ both', 'gmsd')} against {mean('drawn_faces', plain, 'gmsd')})"):
+        assert words in README, words
+    alone, judged, larger, early = (json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())["quality"] for folder in LONG.values())
+    assert f"the price is {alone['psnr'] - judged['psnr']:.1f} dB of PSNR" in README and 1.4 < judged["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
+    assert judged["gmsd"] < min(alone["gmsd"], larger["gmsd"]) and judged["ssim"] > max(alone["ssim"], larger["ssim"])
+    assert early["gmsd"] > alone["gmsd"] and early["ssim"] < alone["ssim"] and early["edge_gradient_ratio"] > larger["edge_gradient_ratio"]
+
+
 def test_the_studys_controls():
     """Blurred originals are softer by every measure of sharpness; an unsharp mask is sharper."""
     for name in ("MNIST", "anime", "drawn_faces"):
