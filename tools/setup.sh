@@ -52,13 +52,13 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 
 # 4. The packages, all at the pinned versions.
-echo "setting up $venv with Python $version: about 1 GB of packages, once, a few minutes"
+echo "setting up $venv with Python $version: about 1.6 GB of packages, once, a few minutes"
 "$PYTHON" -m venv --clear "$venv"
 "$venv/bin/python" -m pip install --quiet --upgrade pip==25.0.1 || fail "the package index did not give a new pip, and Python's own is too old to resolve this set.
 Look at the messages above (is there a network, is a proxy set?), then try by hand:
     $venv/bin/python -m pip install --upgrade pip==25.0.1"
 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[test]' || fail "the packages could not be installed.
-Look at pip's messages above (is there a network, room for 1 GB on the disk?), then run the same make command again."
+Look at pip's messages above (is there a network, room for 2 GB on the disk?), then run the same make command again."
 "$venv/bin/python" -c 'import mxnet, cv2' || fail "the packages are installed but cannot be loaded; the message above names what is missing.
 Install that, then run the same make command again."
 echo "set-up done"
