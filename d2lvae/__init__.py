@@ -13,8 +13,8 @@ with runtime.denormals_as_zero():
 from .checkpoints import load_net, save_net
 from .datasets import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
+from .dmlc import DistributedError
 from .parameters import check_parameters
-from .rollcall import DistributedError
 from .runs import fit
 from .vae import VAE, ConvVAE, DenseVAE
 

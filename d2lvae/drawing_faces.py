@@ -247,7 +247,8 @@ def _mouth(canvas, face, line):
     kind = FACTORS["mouth"][int(face["mouth"])]
     red = (200, 84, 84)
     if kind == "open":
-        canvas.fill(_smooth([(x - w, y - .012), (x, y - .004), (x + w, y - .012), (x + w * .62, y + .040), (x, y + .055), (x - w * .62, y + .040)]), (160, 50, 58), line)
+        lips = [(x - w, y - .012), (x, y - .004), (x + w, y - .012), (x + w * .62, y + .040), (x, y + .055), (x - w * .62, y + .040)]
+        canvas.fill(_smooth(lips), (160, 50, 58), line)
         canvas.spot(x, y + .040, w * .42, .012, (240, 130, 130))
     elif kind == "small":
         canvas.spot(x, y + .004, w * .32, .013, red, line)
@@ -271,7 +272,8 @@ def _fringe(canvas, face, hair, dark, rng):
         lower.append((middles[i] * w + lean, tip[i]))
         if i < number - 1:
             lower.append((at[i + 1] * w, (tip[i] + tip[i + 1]) / 2 - depth))
-    cap = [(-w, .03), (-w * 1.02, -.14), (-w * .82, -.285), (-w * .42, -.375), (0, -.40), (w * .42, -.375), (w * .82, -.285), (w * 1.02, -.14), (w, .03)]
+    cap = [(-w, .03), (-w * 1.02, -.14), (-w * .82, -.285), (-w * .42, -.375), (0, -.40),
+           (w * .42, -.375), (w * .82, -.285), (w * 1.02, -.14), (w, .03)]
     shape = np.vstack([_smooth(cap, False), lower[::-1]])
     canvas.fill(shape, hair, dark)
     for side in (-1, 1):  # locks in front of the ears

@@ -216,7 +216,8 @@ class Explorer(widgets.VBox):
         judge = self.first[0].discriminator or (self.second and self.second[0].discriminator)
         company = {"original": self.first[0].images.validation[-latents.NUM_COMPANY:], "first": self.first[0].company,
                    "second": self.second and self.second[0].company}
-        titles = {"original": "the nearer end" if 0 < self.way.value < 100 else "the original", "first": _title(self.first[0]), "second": self.second and f"beside it: {_title(self.second[0])}"}
+        titles = {"original": "the nearer end" if 0 < self.way.value < 100 else "the original", "first": _title(self.first[0]),
+                  "second": self.second and f"beside it: {_title(self.second[0])}"}
         for name, panel in self.panels.items():
             panel.layout.display = "" if name in shown else "none"
         for name, picture in shown.items():

@@ -156,7 +156,8 @@ def main():
         paths = to_onnx(vae, folder)
     except (ExportError, CheckpointError, OSError) as error:
         sys.exit(f"not exported: {error}")
-    print(f"{', '.join(runtime.shown(path) for path in paths.values())}: the largest difference from MXNet's numbers is {largest_difference(vae, paths):.1g}")
+    written = ", ".join(runtime.shown(path) for path in paths.values())
+    print(f"{written}: the largest difference from MXNet's numbers is {largest_difference(vae, paths):.1g}")
 
 
 if __name__ == "__main__":

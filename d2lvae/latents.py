@@ -217,7 +217,7 @@ def _names(coordinates, images):
 
 
 def _share_told(factor, values):
-    """The share of the variance of `values` (N,) that goes with a factor (N,): by the means of its choices, or along a line and around the circle of hues."""
+    """The share of the variance of `values` (N,) that goes with a factor (N,): by its choices' means, or along a line and around the hues."""
     choices, group = np.unique(factor, return_inverse=True)
     if len(choices) <= 20:
         sizes = np.bincount(group)

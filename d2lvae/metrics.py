@@ -4,7 +4,8 @@
 
 No one number is sharpness.  Noise has gradients, too, so strength on the original's edges is counted apart from what lies
 off them; a crisp edge in the wrong place has as much of high frequencies as in the right one, which only the edge ratio and the
-comparisons with the original (`psnr`, `ssim`, `gmsd`) notice.  Ratios are measures of the picture divided by those of its original: 1 is as sharp as it.
+comparisons with the original (`psnr`, `ssim`, `gmsd`) notice.  Ratios are measures of the picture divided by those of its
+original: 1 is as sharp as it.
 
 In a ratio no measure counts as less than what rounding to 256 levels leaves in a picture, on average (white noise of variance
 1/12 squared level): so a flat picture beside a flat original has the ratio 1, and nothing is divided by 0.

@@ -22,9 +22,9 @@ import mxnet as mx
 import numpy as np
 
 from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, training
+from .dmlc import DistributedError
 from .files import Busy, alone, read_json, replacing
 from .parameters import ParameterError, checked
-from .rollcall import DistributedError
 from .settings import OPTIONAL, RunError, run_name, settings_of
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]

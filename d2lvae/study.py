@@ -223,9 +223,11 @@ def study(images, conditions, seeds, epochs, folder):
     record = {"data": images.name, "num_train": len(images.train), "epochs": epochs, "seeds": list(seeds),
               "num_images": min(runs.NUM_MEASURED, len(images.validation)), "conditions": conditions,
               "kid_features": classifier.classifier_for(images).about,
-              "losses": {name: json.loads((path / "metrics.json").read_text())["final"] for (name, seed), path in folders.items() if seed == seeds[0]},
+              "losses": {name: json.loads((path / "metrics.json").read_text())["final"]
+                         for (name, seed), path in folders.items() if seed == seeds[0]},
               "measures": summarize(measure_all(images, folders))}
-    figures.save(figures.show_intervals(record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)"), folder / f"{images.name}.png")
+    figure = figures.show_intervals(record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)")
+    figures.save(figure, folder / f"{images.name}.png")
     rows, scale = reconstructions(images, folders, 6), 4 if images.image_shape[1] > 28 else 8
     figures.save(figures.show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale), crops_file(images.name, folder))
     shown = {name: pictures[:4] for name, pictures in rows.items() if name in SHOWN or images.image_shape[1] == 28}
@@ -242,11 +244,13 @@ def conclusions(record):
         if "difference" not in found["psnr"] or name in CONTROLS:
             continue
         changes = [_change(found[key], record["measures"][PLAIN][key], *words) for key, words in WORDS.items()]
-        sentences.append(f"{name}: {', '.join(change for change in changes if change) or 'no difference shown'}; PSNR {found['psnr']['difference']:+.2f} dB.")
+        shown = ", ".join(change for change in changes if change) or "no difference shown"
+        sentences.append(f"{name}: {shown}; PSNR {found['psnr']['difference']:+.2f} dB.")
     return sentences
 
 
-WORDS = {"edge_gradient_ratio": ("sharper on edges", "softer on edges"), "off_edge_gradient_ratio": ("more gradient off edges", "less gradient off edges"),
+WORDS = {"edge_gradient_ratio": ("sharper on edges", "softer on edges"),
+         "off_edge_gradient_ratio": ("more gradient off edges", "less gradient off edges"),
          "gmsd": ("gradients further from the original's (GMSD)", "gradients nearer to the original's (GMSD)"),
          "kid": ("larger kernel distance", "smaller kernel distance")}
 
@@ -274,8 +278,9 @@ def load_summary(name, folder=None):
     try:
         rows = [row for found in record["measures"].values() for row in found.values()]
         numbers = [number for row in rows for value in row.values() for number in (value if isinstance(value, list) else [value])]
-        right = (all({"mean", "by_seed"} <= row.keys() for row in rows) and all(type(number) is float and np.isfinite(number) for number in numbers)
-                 and PLAIN in record["measures"] and {"data", "num_train", "epochs", "seeds", "num_images", "losses", "kid_features"} <= record.keys())
+        right = (all({"mean", "by_seed"} <= row.keys() for row in rows)
+                 and all(type(number) is float and np.isfinite(number) for number in numbers) and PLAIN in record["measures"]
+                 and {"data", "num_train", "epochs", "seeds", "num_images", "losses", "kid_features"} <= record.keys())
     except (KeyError, TypeError, AttributeError):
         right = False
     if not right:
@@ -302,7 +307,8 @@ def main():
             "drawn": lambda: datasets.load_faces("drawn"), "anime": lambda: datasets.load_faces("anime")}
     unknown = [name for name in arguments.sets if name not in load]
     if unknown or arguments.seeds < 1:
-        parser.error(f"unknown set {unknown[0]!r}; choose from {', '.join(load)}" if unknown else f"--seeds must be at least 1; found {arguments.seeds}")
+        parser.error(f"unknown set {unknown[0]!r}; choose from {', '.join(load)}" if unknown else
+                     f"--seeds must be at least 1; found {arguments.seeds}")
     for name in arguments.sets or ("mnist", "drawn", "anime"):
         try:
             images = load[name]()

@@ -17,8 +17,9 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
+from .dmlc import DistributedError, cluster, settle
 from .parameters import ParameterError
-from .rollcall import DistributedError, Member, cluster, settle
+from .rollcall import Member
 
 __all__ = ["Share", "Team", "ALONE", "joined", "workers"]
 

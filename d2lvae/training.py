@@ -211,8 +211,8 @@ class Learner:
         Returns
         -------
         NDArray, shape (2,), (4,) or (5,)
-            Sums over the batch, or this worker's share of it: pixel loss, KL, and with a discriminator the adversarial loss, the distance of features (those
-            of them that the VAE learns from) and the discriminator's own loss.
+            Sums over the batch, or this worker's share of it: pixel loss, KL, and with a discriminator the adversarial loss, the
+            distance of features (those of them that the VAE learns from) and the discriminator's own loss.
         """
         self.share = share = self.team.share(len(images))
         images = on_device(images[share.start:share.stop], self.ctx)

@@ -1,4 +1,4 @@
-"""A disk that is full, a folder that turns read-only, a clock that jumps back, two at once: nothing finished is lost, and the message says what happened.
+"""A disk that is full, a folder that turns read-only, a clock that jumps back, two at once: is anything lost, and what is said?
 
     python stress/disks.py [--minutes 6]
 
@@ -85,7 +85,8 @@ def disk_full_in_a_checkpoint(folder, reference):
     for file in files:
         file.close()
     expect(code == 1, f"ended with {code}:\n{said}")
-    check_left(folder_of(disk / "results"), victim.kept, said, "checkpoint.npz could not be written", "No space left on device): free some room on the disk")
+    check_left(folder_of(disk / "results"), victim.kept, said, "checkpoint.npz could not be written",
+               "No space left on device): free some room on the disk")
     expect("with resume True the run goes on after the last epoch that was kept" in said, said)
     filler.unlink()
     check_same_end(disk / "results", reference)
@@ -111,7 +112,7 @@ def a_finished_run_begun_anew_on_a_full_disk(folder, reference):
     before = outcome(disk / "results")
     fill(disk)
     code, said = Watched(disk / "results").end()
-    expect(code == 1 and "cannot be written" in said or "could not be written" in said, said)
+    expect(code == 1 and ("cannot be written" in said or "could not be written" in said), said)
     expect(not differing(outcome(disk / "results"), before), "finished results were lost")
 
 
@@ -163,7 +164,8 @@ def two_runs_into_one_folder(folder, reference):
     expect([code for code, _ in ends] == [0, 1], f"ended with {[code for code, _ in ends]}:\n{ends[0][1]}\n{ends[1][1]}")
     winner = next(victim for victim in pair if victim.process.returncode == 0)
     said = ends[1][1]
-    expect("is being written by another run" in said and f"process {winner.process.pid} on" in said and str(folder_of(folder / "results")) in said, said)
+    for words in ("is being written by another run", f"process {winner.process.pid} on", str(folder_of(folder / "results"))):
+        expect(words in said, f"{words!r} is not in what it said:\n{said}")
     expect(not differing(outcome(folder / "results"), reference), "not the same")
 
 
@@ -179,10 +181,11 @@ print('@', faces.sha256(), features.tobytes().hex())
 @scenario
 def two_that_make_the_same_caches(folder, reference):
     environment = {**ENVIRONMENT, "D2LVAE_DATA": str(folder), "PYTHONPATH": str(report.ROOT)}
-    pair = [subprocess.Popen([sys.executable, "-c", TWO_CACHES], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) for _ in range(2)]
+    command = [sys.executable, "-c", TWO_CACHES]
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in pair]
     expect(all(process.returncode == 0 for process in pair), "\n".join(said))
-    again = subprocess.run([sys.executable, "-c", TWO_CACHES], stdout=subprocess.PIPE, text=True, env=environment).stdout
+    again = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment).stdout
     answers = {next(line for line in text.splitlines() if line.startswith("@")) for text in (*said, again)}
     expect(len(answers) == 1 and "drawing" not in again and "training the classifier" not in again, again)
     expect(sorted(path.name for path in folder.iterdir()) == [".classifier_drawn_digits.npz", ".drawn_faces_32_5120_seed_0.cache"], "left behind")

@@ -1,10 +1,10 @@
 """SIGKILL at random moments of trainings, each resumed: is the end the same, bit for bit, as that of one left alone?
 
-    python stress/kills.py [--kills 100] [--seed 0] [--lanes 2] [--minutes 12]
+    python stress/kills.py [--kills 100] [--seed 0] [--lanes 2] [--minutes 25]
 
-Of four kills two come at any moment from the start of `fit` to its end, one while a checkpoint is being written, one while results
-are being recorded.  A training of 20 epochs is resumed until it comes to its end (while results are recorded it is killed once); then the next one begins.  After each kill it is looked
-whether the next start finds every epoch that was kept.
+Of four kills two come at any moment from the start of `fit` to its last epoch's end, one while a checkpoint is being written, one while
+results are being recorded.  A training of 20 epochs is resumed until it comes to its end (while results are recorded it is killed once); then
+the next one begins.  After each kill it is looked whether the next start finds every epoch that was kept.
 """
 import argparse
 import collections
@@ -22,8 +22,8 @@ import victim
 from d2lvae import classifier
 from watched import Watched, differing, folder_of, outcome
 
-PHASES = {"ready": "before the first step", "resume": "before the first step", "resumed": "before the first step", "train": "training", "kept": "training",
-          "checkpoint": "writing a checkpoint", "record": "recording results"}
+PHASES = {"ready": "before the first step", "resume": "before the first step", "resumed": "before the first step",
+          "train": "training", "kept": "training", "checkpoint": "writing a checkpoint", "record": "recording results"}
 EPOCHS = 20
 AIMS = ("ready", "ready", "checkpoint", "record")  # the announcement after which a kill comes
 
@@ -105,7 +105,7 @@ def run(wanted, seed, lanes, minutes, folder):
     if code:
         return {}, [f"the undisturbed run ended with {code}:\n{said}"]
     begun = undisturbed.begun
-    durations = {"ready": begun["done"] - begun["ready"], "checkpoint": begun["kept"] - begun["checkpoint"], "record": begun["done"] - begun["record"]}
+    durations = {start: begun[end] - begun[start] for start, end in (("ready", "record"), ("checkpoint", "kept"), ("record", "done"))}
     reference = outcome(folder / "undisturbed")
     with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
         for future in [pool.submit(lane, number, seed, kills, reference, durations, folder) for number in range(lanes)]:
@@ -121,7 +121,7 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=2, help="trainings at once")
-    parser.add_argument("--minutes", type=float, default=12, help="it fails if it has not come to its end by then")
+    parser.add_argument("--minutes", type=float, default=25, help="it fails if it has not come to its end by then")
     parser.add_argument("--results", type=pathlib.Path, default=report.RESULTS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -89,8 +89,10 @@ def run(wanted, seed, minutes, folder):
     if most > MEGABYTES:
         failures.append(f"the reader took {most} MB of memory")
     outcomes = sum(counts.values(), collections.Counter())
-    return {"inputs": done, "outcomes": dict(sorted(outcomes.items())), "by_kind": {kind: dict(sorted(found.items())) for kind, found in counts.items()},
-            "ways": {kind: len(found) for kind, found in ways.items()}, "seed": seed, "peak_megabytes_below": MEGABYTES, "seconds": limit.seconds()}, failures
+    return {"inputs": done, "outcomes": dict(sorted(outcomes.items())),
+            "by_kind": {kind: dict(sorted(found.items())) for kind, found in counts.items()},
+            "ways": {kind: len(found) for kind, found in ways.items()},
+            "seed": seed, "peak_megabytes_below": MEGABYTES, "seconds": limit.seconds()}, failures
 
 
 def main():

@@ -20,8 +20,8 @@ import numpy as np
 TARGETS = {  # the files of each kind that are spoilt, below FOLDER/KIND
     "packed IDX pictures": ["mnist/train-images-idx3-ubyte.gz"], "plain IDX pictures": ["mnist/t10k-images-idx3-ubyte"],
     "packed IDX labels": ["mnist/t10k-labels-idx1-ubyte.gz"], "plain IDX labels": ["mnist/train-labels-idx1-ubyte"],
-    "PNG face": ["anime/007.png"], "JPEG face": ["anime/007.jpg"], "VAE": ["vae.npz"], "discriminator": ["disc.npz"], "checkpoint": ["checkpoint.npz"],
-    "both checkpoints": ["checkpoint.npz", "checkpoint_previous.npz"], "cache of faces": [".anime_64.cache"],
+    "PNG face": ["anime/007.png"], "JPEG face": ["anime/007.jpg"], "VAE": ["vae.npz"], "discriminator": ["disc.npz"],
+    "checkpoint": ["checkpoint.npz"], "both checkpoints": ["checkpoint.npz", "checkpoint_previous.npz"], "cache of faces": [".anime_64.cache"],
     "cache of drawn faces": [".drawn_faces_32_12_seed_0.cache"], "classifier": [".classifier_drawn_digits.npz"], "record of a run": ["metrics.json"],
     "summary of a study": ["MNIST.json"]}
 KINDS = tuple(TARGETS)
@@ -52,7 +52,8 @@ def make_idx(folder):
     (folder / "mnist").mkdir()
     rng = np.random.default_rng(0)
     for part, number in (("train", 30), ("t10k", 20)):
-        for name, array in ((f"{part}-images-idx3-ubyte", rng.integers(0, 256, (number, 28, 28))), (f"{part}-labels-idx1-ubyte", rng.integers(0, 10, number))):
+        for name, array in ((f"{part}-images-idx3-ubyte", rng.integers(0, 256, (number, 28, 28))),
+                            (f"{part}-labels-idx1-ubyte", rng.integers(0, 10, number))):
             content = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
             plain = any(name in target and not target.endswith(".gz") for target in TARGETS[folder.name])
             (folder / "mnist" / (name if plain else f"{name}.gz")).write_bytes(content if plain else gzip.compress(content, mtime=0))
@@ -182,8 +183,8 @@ ACTIONS = {"packed IDX pictures": (make_idx, read_idx), "plain IDX pictures": (m
            "plain IDX labels": (make_idx, read_idx), "PNG face": (make_faces, read_faces), "JPEG face": (make_faces, read_faces),
            "VAE": (make_nets, read_net), "discriminator": (make_nets, read_net), "checkpoint": (make_checkpoints, read_checkpoint),
            "both checkpoints": (make_checkpoints, read_checkpoint), "cache of faces": (make_faces, read_faces_cache),
-           "cache of drawn faces": (nothing, read_drawn_cache), "classifier": (nothing, read_classifier), "record of a run": (make_record, read_record),
-           "summary of a study": (make_summary, read_summary)}
+           "cache of drawn faces": (nothing, read_drawn_cache), "classifier": (nothing, read_classifier),
+           "record of a run": (make_record, read_record), "summary of a study": (make_summary, read_summary)}
 
 
 def read(kind, folder):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import d2lvae
-from d2lvae import distributed, layers, rollcall, runs, team, training
+from d2lvae import distributed, dmlc, layers, rollcall, runs, team, training
 from d2lvae.checkpoints import read_arrays
 from d2lvae.graphs import Graph
 from d2lvae.parameters import ParameterError
@@ -151,7 +151,7 @@ def test_what_the_launcher_sets():
     assert [own["OMP_NUM_THREADS"] for name, own in distributed.environments(3, 1, 5000, cores=8).items() if "worker" in name] == ["2"] * 3
     assert distributed.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"] == "5"
     for own in found.values():
-        group = rollcall.cluster(own)
+        group = dmlc.cluster(own)
         assert group[1:] == ("127.0.0.1", 5000, 5001, 3, 2, 300)
 
 
@@ -175,8 +175,8 @@ GOOD = distributed.environments(2, 1, 5000)["worker 1"]
 ])
 def test_a_wrong_environment_is_named(name, value, message):
     environment = {**GOOD, name: value} if value else {key: text for key, text in GOOD.items() if key != name}
-    with pytest.raises(rollcall.DistributedError, match=message.replace("(", r"\(")):
-        rollcall.cluster(environment)
+    with pytest.raises(dmlc.DistributedError, match=message.replace("(", r"\(")):
+        dmlc.cluster(environment)
 
 
 def test_a_role_without_dist_sync_and_dist_sync_without_a_role(monkeypatch, config, small_vae, tiny):
@@ -184,7 +184,7 @@ def test_a_role_without_dist_sync_and_dist_sync_without_a_role(monkeypatch, conf
     with pytest.raises(ParameterError, match="kvstore is 'local', but DMLC_ROLE is 'worker'.*-p kvstore dist_sync, or unset DMLC_ROLE"):
         d2lvae.fit(small_vae(), tiny, config)
     monkeypatch.delenv("DMLC_ROLE")
-    with pytest.raises(rollcall.DistributedError, match="needs DMLC_ROLE"):
+    with pytest.raises(dmlc.DistributedError, match="needs DMLC_ROLE"):
         d2lvae.fit(small_vae(), tiny, {**config, "kvstore": "dist_sync"})
     with pytest.raises(ParameterError, match="kvstore must be 'local' or 'dist_sync'; found 'dist-sync'"):
         d2lvae.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
@@ -219,7 +219,7 @@ def listener(monkeypatch):
 
     def start(**changes):
         port = distributed.free_port()
-        group = rollcall.Cluster("scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60))
+        group = dmlc.Cluster("scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60))
         ended = []
         found = rollcall._Listener(group, ended.append)
         found.ended = ended
@@ -261,7 +261,7 @@ def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener)
         until(lambda: members[0].attendance.startswith("2 of 2 workers and 1 of 1"))
         act(members[1])
         until(lambda: members[2].trouble)
-        with pytest.raises(rollcall.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
+        with pytest.raises(dmlc.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
             members[2].check()
         assert found.ended and words in found.ended[0]
 
@@ -274,7 +274,7 @@ def test_roll_call_misses_who_has_left_too_early(listener):
     until(lambda: members[2].left)
     members[2].check()
     time.sleep(0.7)
-    with pytest.raises(rollcall.DistributedError, match="has ended its part, while this one still needs it"):
+    with pytest.raises(dmlc.DistributedError, match="has ended its part, while this one still needs it"):
         members[2].check()
 
 

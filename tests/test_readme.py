@@ -186,6 +186,42 @@ def test_the_explorers_table():
     assert len(rows) >= 4 and all(np.median(times) < 100 and len(times) == 50 for times in found.values())
 
 
+def section(name):
+    """A section's text, up to the next of its kind."""
+    return README.split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+
+def test_the_tables_of_several_workers():
+    found = json.loads((BENCHMARKS / "distributed.json").read_text())
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (\w+vae_\w+ \|.*) \|$", section("Several workers"), re.M)]
+    expected = []
+    for name, net in found["nets"].items():
+        rates = [f"{found['batch_size'] / np.median(net['measured'][way]['seconds']):,.0f}" for way in ("1 worker by itself", "1 worker and a parameter server", "2 workers")]
+        moved = net["measured"]["2 workers"]
+        assert abs(moved["loopback_bytes"] / moved["bytes"] - 1) < 0.01 and moved["bytes"] == pytest.approx(4 * net["gradient_bytes"], rel=0.01)
+        expected.append([name, f"{net['gradient_bytes'] / 4e6:.1f} M", *rates, f"{moved['bytes'] / 1e6:.1f} MB"])
+    for name, net in found["nets"].items():
+        paper = {(row["batch_size"], row["machines"], row["servers"]): f"{row['images_per_second']:,.0f}" for row in net["on_paper"]}
+        expected += [[name, str(batch), *(paper[batch, machines, servers] for machines, servers in ((1, 1), (8, 1), (8, 8), (64, 1), (64, 64)))] for batch in (64, 512)]
+    assert rows == expected
+
+
+def test_the_table_of_abuse():
+    found = {path.stem: json.loads(path.read_text()) for path in (ROOT / "results" / "stress").glob("*.json")}
+    assert sorted(found) == ["disks", "kills", "mutations"] and not any(figures["failures"] for figures in found.values())
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (\[.*) \|$", section("Robustness"), re.M)]
+    kills, outcomes, scenarios = found["kills"], found["mutations"]["outcomes"], found["disks"]["scenarios"]
+    assert kills["kills"] >= 100 and found["mutations"]["inputs"] >= 500 and set(scenarios.values()) == {"as it should be"}
+    assert [row[1] for row in rows] == [f"{kills['kills']} in {kills['trainings']} trainings", f"{found['mutations']['inputs']:,}", str(len(scenarios))]
+    for phase, times in kills["by_phase"].items():
+        assert f"{phase} ({times})" in rows[0][0]
+    for words, outcome in (("refused by name", "refused"), ("set aside by name", "set aside"), ("harmless to the last bit", "harmless"),
+                           ("said to be none of the published", "told"), ("another picture", "a picture")):
+        assert f"{words} ({outcomes[outcome]:,})" in rows[1][2]
+    minutes = sum(figures["seconds"] for figures in found.values()) / 60
+    assert f"({minutes:.0f} minutes on two idle cores" in section("Robustness")
+
+
 def test_bfloat16_in_words():
     losses = json.loads((BENCHMARKS / "precision.json").read_text())["loss"]
     worst = max(abs(loss["bfloat16"] / loss["float32"] - 1) for loss in losses.values())

@@ -42,7 +42,8 @@ def main():
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write("\n".join(pins((ROOT / "constraints.txt").read_text(), python)))
             file.flush()
-            command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--format", "json", "--vulnerability-service", service, "-r", file.name]
+            command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--format", "json",
+                       "--vulnerability-service", service, "-r", file.name]
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if not result.stdout:
             sys.exit(f"pip-audit gave no report for Python {python}; its message is above (is there a network?)")
