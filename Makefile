@@ -34,7 +34,7 @@ bench: $(READY)  ## measure speed beside PyTorch's if it is installed (half an h
 	$(BIN)/python benchmarks/levers.py
 	$(BIN)/python benchmarks/precision.py
 
-stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only disks (a quarter of an hour)
+stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only disks (6 minutes)
 	$(BIN)/python stress/kills.py
 	$(BIN)/python stress/mutations.py
 	$(BIN)/python stress/disks.py

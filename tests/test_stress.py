@@ -1,4 +1,4 @@
-"""The stress tools themselves, with small numbers; `make stress` takes a quarter of an hour."""
+"""The stress tools themselves, with small numbers; `make stress` takes 6 minutes."""
 import json
 import pathlib
 import subprocess
