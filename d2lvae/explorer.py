@@ -23,6 +23,7 @@ __all__ = ["Explorer", "train_small"]
 SIDE = 224  # of a picture on the page, in the browser's pixels: three and the sliders fit on a projector 1,280 wide
 STYLE = """<style>
 .d2lvae, .d2lvae .widget-label, .d2lvae button, .d2lvae select, .d2lvae input {font-size: 17px}
+.d2lvae input[type="number"] {font-size: 17px !important}
 .d2lvae .widget-readout {font-size: 16px; min-width: 52px}
 .d2lvae .jupyter-button {font-size: 16px}
 .d2lvae h3 {margin: 4px 0; font-size: 16px; white-space: nowrap}
