@@ -26,7 +26,7 @@ STYLE = """<style>
 .d2lvae input[type="number"] {font-size: 17px !important}
 .d2lvae .widget-readout {font-size: 16px; min-width: 52px}
 .d2lvae .jupyter-button {font-size: 16px}
-.d2lvae h3 {margin: 4px 0; font-size: 16px; white-space: nowrap}
+.d2lvae h3 {margin: 4px 0; font-size: 16px; line-height: 1.2}
 .d2lvae p {margin: 2px 0; line-height: 1.3; font-size: 17px}
 .d2lvae img {image-rendering: pixelated; border: 1px solid #555; box-sizing: border-box}
 .d2lvae button:focus, .d2lvae select:focus, .d2lvae input:focus, .d2lvae .noUi-handle:focus {outline: 3px solid #0072B2}
@@ -107,7 +107,7 @@ class Explorer(widgets.VBox):
         self.other = widgets.Dropdown(options=[("no other net", None)], description="beside it", **wide)
         self.given = widgets.Dropdown(options=[OWN, SAME], description="which gets", **wide)
         self.start, self.end = (widgets.BoundedIntText(description=text, layout={"width": "200px"}) for text in ("picture", "walk to"))
-        self.way = widgets.IntSlider(description="way, %", max=100, layout={"width": "400px"}, style={"description_width": "70px"})
+        self.way = widgets.IntSlider(description="way, %", max=100, layout={"width": "300px"}, style={"description_width": "70px"})
         play = widgets.Play(max=100, step=2, interval=100)
         widgets.jslink((play, "value"), (self.way, "value"))
         sample, back = (widgets.Button(description=text, layout={"width": "200px"}) for text in ("sample the prior", "back to the picture"))
@@ -121,8 +121,10 @@ class Explorer(widgets.VBox):
         back.on_click(lambda button: self._begin())
         turn = widgets.VBox([widgets.HBox([self.start, self.end]), widgets.HBox([play, self.way]), widgets.HBox([sample, back]),
                              widgets.HTML("<h3>Turn the latents</h3>"), self.sliders])
-        pictures = widgets.VBox([widgets.HBox(list(self.panels.values())), self.pad])
-        self._show(self.net, self.other, self.given, self.message, widgets.HBox([turn, pictures]))
+        pictures = widgets.VBox([widgets.HBox(list(self.panels.values()), layout={"align_items": "flex-end"}), self.pad])
+        for part in (turn, pictures):
+            part.layout.flex = "0 0 auto"  # where there is no room for both, the pictures come below
+        self._show(self.net, self.other, self.given, self.message, widgets.HBox([turn, pictures], layout={"flex_flow": "row wrap"}))
         self._choose()
 
     def _load(self, folder):
@@ -141,8 +143,9 @@ class Explorer(widgets.VBox):
             return
         trained, directions = self.first
         self.is_setting = True
-        self.sliders.children = [widgets.FloatSlider(min=-3, max=3, step=0.05, description=name, layout={"width": "540px"},
-                                                     style={"description_width": "260px"}) for name in directions.names]
+        words = min(260, 11 * max(map(len, directions.names)))  # pixels
+        self.sliders.children = [widgets.FloatSlider(min=-3, max=3, step=0.05, description=name, layout={"width": "490px"},
+                                                     style={"description_width": f"{words}px"}) for name in directions.names]
         for slider in self.sliders.children:
             slider.observe(lambda change: self.is_setting or self._answer(), "value")
         self.start.max = self.end.max = len(trained.images.validation) - 1
@@ -242,7 +245,7 @@ class _Panel(widgets.VBox):
     def __init__(self, name):
         self.caption, self.image = widgets.HTML(), widgets.Image(format="png", width=SIDE, height=SIDE)
         self.image.add_class(name)
-        super().__init__([self.caption, self.image], layout={"margin": "0 0 0 12px"})
+        super().__init__([self.caption, self.image], layout={"margin": "0 0 0 8px", "width": f"{SIDE + 8}px"})
 
     def show(self, picture, title, sure):
         self.image.value = png(picture)

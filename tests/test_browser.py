@@ -52,6 +52,19 @@ def test_the_page_is_complete_and_fits_on_a_projector(page):
     assert (page.folder / "page.png").stat().st_size > 20_000
 
 
+@pytest.mark.parametrize("width", [1280, 1050])
+def test_nothing_lies_on_a_sliders_number(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    try:
+        covered = page.evaluate("""() => [...document.querySelectorAll('.d2lvae .widget-readout')].filter(number => {
+            const box = number.getBoundingClientRect()
+            return document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2) != number
+        }).length""")
+        assert covered == 0 and page.locator(".d2lvae .widget-readout").count() == 6
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 800})
+
+
 def test_the_keyboard_turns_a_latent_and_the_answer_is_quick(page):
     milliseconds = sorted(benchmark.answers(page, 16))
     assert 0 < milliseconds[7] < 500, "the machine may be busy with other tests; benchmarks/explorer.py measures"
