@@ -72,7 +72,7 @@ class Explorer(widgets.VBox):
     def __init__(self, results_dir=""):
         super().__init__([widgets.HTML(STYLE)])
         self.add_class("d2lvae")
-        self.results_dir, self.loaded, self.is_setting = results_dir, {}, False
+        self.results_dir, self.loaded, self.judged, self.is_setting = results_dir, {}, {}, False
         if latents.finished_runs(results_dir):
             self._build()
         elif os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):
@@ -225,7 +225,16 @@ class Explorer(widgets.VBox):
         for name, panel in self.panels.items():
             panel.layout.display = "" if name in shown else "none"
         for name, picture in shown.items():
-            self.panels[name].show(picture, titles[name], latents.verdict(judge, picture, company[name]) if judge else None)
+            self.panels[name].show(picture, titles[name], self._verdict(judge, name, picture, company[name]))
+
+    def _verdict(self, judge, name, picture, company):
+        """A discriminator's verdict on a panel's picture, passed anew only if one of them has changed; None without a discriminator."""
+        if judge is None:
+            return None
+        judged = self.judged.get(name)
+        if judged is None or judged[0] is not judge or judged[1] is not picture:
+            self.judged[name] = judge, picture, latents.verdict(judge, picture, company)
+        return self.judged[name][2]
 
     def _beside(self, codes, turned):
         """What the second net makes of the same latents, or of the same picture, along its own directions turned as far."""

@@ -139,6 +139,24 @@ def test_a_slider_turns_its_latent_in_both_nets(page):
     np.testing.assert_array_equal(shown(page, "second"), latents.decode(page.second[0].vae, codes[0][None])[0, 0])
 
 
+def test_verdicts_belong_to_what_is_shown_and_an_unchanged_original_is_not_judged_again(page, monkeypatch):
+    passed, verdict = [], latents.verdict
+    monkeypatch.setattr(latents, "verdict", lambda *arguments: passed.append(verdict(*arguments)) or passed[-1])
+
+    def said():
+        return [panel.caption.value.split("<b>")[1].split("</b>")[0] for panel in page.panels.values()]
+
+    page.start.value = 4
+    assert said() == [f"{sure:.1%}" for sure in passed] and len(passed) == 3
+    original, others = passed[0], passed[1:]
+    passed.clear()
+    page.sliders.children[0].value += 2
+    assert len(passed) == 2 and said() == [f"{sure:.1%}" for sure in (original, *passed)] and passed != others
+    passed.clear()
+    page.start.value = 6
+    assert len(passed) == 3 and said() == [f"{sure:.1%}" for sure in passed] and passed[0] != original
+
+
 def test_a_walk_ends_at_the_other_picture_and_a_sample_belongs_to_none(page):
     page.end.value = 5
     net, (start, end) = page.first[0], page.first[0].means[[0, 5]]
