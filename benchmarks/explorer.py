@@ -1,8 +1,9 @@
 """How long a slider of the latent explorer takes to answer: from a key's press in the browser to the new picture there.
 
-    python benchmarks/explorer.py [RESULTS_DIR]      (needs Chromium; half a minute on an idle machine)
+    python benchmarks/explorer.py [RESULTS_DIR]      (needs Chromium; two minutes on an idle machine)
 
-Serves the page as `make explore` does, turns a slider of each finished run that has other nets than those before, and takes the README's picture of it.
+Serves the page as `make explore` does: over an empty folder of results, where it trains its own models first, then over finished runs,
+where it turns a slider of each that has other nets than those before, and takes the README's picture of the page.
 """
 import argparse
 import contextlib
@@ -37,7 +38,8 @@ PRESS = """key => new Promise((done, failed) => {
 def explore_options():
     """What `make explore` gives to Voila behind the notebook."""
     alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # perhaps it was make that called
-    lines = subprocess.run(["make", "--dry-run", "--assume-old=.venv/.ready", "explore"], cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True).stdout
+    command = ["make", "--dry-run", "--assume-old=.venv/.ready", "explore"]
+    lines = subprocess.run(command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True).stdout
     [line] = [line for line in lines.splitlines() if "voila" in line]
     return line.split()[2:]
 
@@ -87,6 +89,34 @@ def answers(tab, presses=PRESSES):
     return [tab.evaluate(PRESS, key) for key in ("ArrowRight", "ArrowLeft") * (presses // 2)]
 
 
+@contextlib.contextmanager
+def opened(playwright, results_dir, folder):
+    """The page over a folder of results, served and opened as `make explore` does, once its first picture is there."""
+    notebook = pathlib.Path(folder, "latent_explorer.ipynb")
+    papermill.execute_notebook(ROOT / "notebooks" / notebook.name, notebook, {"results_dir": str(results_dir)}, prepare_only=True, progress_bar=False)
+    with served(notebook, pathlib.Path(folder, "log")) as address, tab_of(playwright, address) as tab:
+        tab.wait_for_selector(".d2lvae img.first")
+        yield tab
+
+
+def answers_of_all_nets(tab):
+    """Sorted milliseconds of each kind of nets; takes the README's picture on the way."""
+    found, nets = {}, tab.locator("select").nth(0)
+    for label in nets.locator("option").all_inner_texts():
+        kind = label.replace("\xa0", " ").split(":")[0]
+        if kind in found:
+            continue
+        nets.select_option(label=label)
+        tab.wait_for_timeout(1000)
+        tab.wait_for_selector("text=loading ...", state="detached")
+        tab.wait_for_timeout(1000)
+        if kind == SHOWN:
+            tab.screenshot(path=ROOT / "results" / "explorer.png")
+        found[kind] = [round(time, 1) for time in sorted(answers(tab))]
+        print(f"{kind:60} {np.median(found[kind]):6.1f} ms, 9 of 10 below {np.quantile(found[kind], .9):6.1f}", flush=True)
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results_dir", nargs="?", default="", help="where finished runs are; by default results/ of the project")
@@ -94,25 +124,15 @@ def main():
     from playwright.sync_api import sync_playwright
 
     from train_step import RESULTS, machine
-    found = {}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        notebook = f"{folder}/latent_explorer.ipynb"
-        papermill.execute_notebook(ROOT / "notebooks" / "latent_explorer.ipynb", notebook, {"results_dir": results_dir}, prepare_only=True, progress_bar=False)
-        with served(notebook, f"{folder}/log") as address, tab_of(playwright, address) as tab:
-            tab.wait_for_selector(".d2lvae img.first")
-            nets = tab.locator("select").nth(0)
-            for label in nets.locator("option").all_inner_texts():
-                kind = label.replace("\xa0", " ").split(":")[0]
-                if kind not in found:
-                    nets.select_option(label=label)
-                    tab.wait_for_timeout(1000)
-                    tab.wait_for_selector("text=loading ...", state="detached")
-                    tab.wait_for_timeout(1000)
-                    if kind == SHOWN:
-                        tab.screenshot(path=ROOT / "results" / "explorer.png")
-                    found[kind] = [round(time, 1) for time in sorted(answers(tab))]
-                    print(f"{kind:60} {np.median(found[kind]):6.1f} ms, 9 of 10 below {np.quantile(found[kind], .9):6.1f}", flush=True)
-    (RESULTS / "explorer.json").write_text(json.dumps({"machine": machine(), "milliseconds": found}) + "\n")
+        begun = time.perf_counter()
+        with opened(playwright, pathlib.Path(folder, "no_results"), folder):
+            first = round(time.perf_counter() - begun, 1)
+        print(f"without a finished run: {first} s from the command to the first picture", flush=True)
+        with opened(playwright, results_dir, folder) as tab:
+            found = answers_of_all_nets(tab)
+    record = {"machine": machine(), "seconds_to_train_and_show": first, "milliseconds": found}
+    (RESULTS / "explorer.json").write_text(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":
