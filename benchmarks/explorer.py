@@ -40,7 +40,7 @@ def explore_options():
     alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # perhaps it was make that called
     command = ["make", "--dry-run", "--assume-old=.venv/.ready", "explore"]
     lines = subprocess.run(command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True).stdout
-    [line] = [line for line in lines.splitlines() if "voila" in line]
+    [line] = [line for line in lines.replace("\\\n", " ").splitlines() if "voila" in line]
     return line.split()[2:]
 
 
@@ -51,8 +51,8 @@ def served(notebook, log):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with open(log, "w") as file:
-        server = subprocess.Popen([sys.executable, "-m", "voila", str(notebook), *explore_options(), "--no-browser", f"--port={port}"], cwd=ROOT,
-                                  stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        command = [sys.executable, "-m", "voila", str(notebook), *explore_options(), "--no-browser", f"--port={port}"]
+        server = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         _wait_for(port, server, log)
         yield f"http://127.0.0.1:{port}/"

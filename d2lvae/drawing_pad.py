@@ -11,7 +11,7 @@ PEN = 2  # pixels of 28
 
 
 def as_digit(strokes):
-    """Strokes as a picture such as MNIST's makers made: in a box of 20 x 20, its centre of mass in the middle of 28 x 28.
+    """Strokes as a picture such as MNIST's makers made: 20 high or wide, its centre of mass in the middle of 28 x 28, or as near as fits.
 
     Parameters
     ----------
@@ -40,8 +40,13 @@ def as_digit(strokes):
         for x, y in placed:  # round ends and corners
             pen.ellipse((x - radius, y - radius, x + radius - 1, y + radius - 1), fill=255)
     picture = np.asarray(fine.resize((28, 28), Image.Resampling.BOX))
-    centre = [np.average(np.arange(28), weights=picture.sum(axis=axis)) for axis in (1, 0)]
-    return np.roll(picture, [round(13.5 - place) for place in centre], axis=(0, 1))[None]
+    return np.roll(picture, [_way_to_the_middle(picture.sum(axis=axis)) for axis in (1, 0)], axis=(0, 1))[None]
+
+
+def _way_to_the_middle(ink):
+    """How far a picture with so much ink in each of its rows (or columns) can be moved towards the middle without leaving the picture."""
+    used = np.flatnonzero(ink)
+    return int(np.clip(round(13.5 - np.average(np.arange(len(ink)), weights=ink)), -used[0], len(ink) - 1 - used[-1]))
 
 
 class DrawingPad(widgets.VBox):
@@ -53,14 +58,16 @@ class DrawingPad(widgets.VBox):
         In the browser's pixels.
     on_picture : callable
         Called with the picture, uint8 (1, 28, 28), after each stroke.
+    on_clear : callable
+        Called when the button was pressed.
     """
 
-    def __init__(self, side, on_picture):
+    def __init__(self, side, on_picture, on_clear):
         self.canvas, self.on_picture = Canvas(width=side, height=side, layout={"width": f"{side}px", "height": f"{side}px"}), on_picture
         clear = widgets.Button(description="clear the drawing", layout={"width": "200px"})
         super().__init__([widgets.HTML("<h3>Draw a digit with the mouse</h3>"), widgets.HBox([self.canvas, clear])])
         self.side, self.is_down, self.strokes = side, False, []
-        clear.on_click(lambda button: self.clear())
+        clear.on_click(lambda button: (self.clear(), on_clear()))
         self.canvas.on_client_ready(self.clear)  # what is drawn before the browser shows it is lost
         self.canvas.on_mouse_down(self._down)
         self.canvas.on_mouse_move(self._move)

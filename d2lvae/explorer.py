@@ -7,6 +7,7 @@ A picture goes to the browser in its own size, a few kB, and is enlarged there: 
 import io
 import os
 import threading
+import time
 
 import ipywidgets as widgets
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 from . import datasets, latents, runs, runtime
 from .checkpoints import CheckpointError
 from .discriminators import DenseLogReg
-from .drawing_pad import DrawingPad
+from .drawing_pad import DrawingPad, as_digit
+from .settings import RunBusy
 from .vae import DenseVAE
 
 __all__ = ["Explorer", "train_small"]
@@ -33,6 +35,7 @@ STYLE = """<style>
 </style>"""
 SMALL = {"num_train": 8_192, "epochs": 6, "batch_size": 64, "lr": 1e-3, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0,
          "resume": False}
+WAIT = 2.0  # seconds, until it is tried again whether another page has ended its training
 OWN, SAME = "the same picture, its own latents", "the same latents"  # what the second net is given
 
 
@@ -49,14 +52,23 @@ def train_small(results_dir, progress):
     Parameters
     ----------
     results_dir : str
-        The runs go into `explorer` there.
+        The runs go into `explorer` there; one that is finished there already is left as it is.
     progress : callable
         Called with a number of pictures whenever so many more have been learned from.
+
+    Raises
+    ------
+    RunBusy
+        Another process is training one of them.
     """
     images = datasets.drawn_digits(SMALL["num_train"], SMALL["seed"])
     for disc, weight in ((None, 0.0), (DenseLogReg(1, 200, images.image_shape), 1.0)):
         config = {**SMALL, "disc_weight": weight, "results_dir": str(runtime.results_root(results_dir) / "explorer")}
-        runs.fit(DenseVAE(5, 3, 400, images.image_shape), images, config, disc, progress)
+        vae = DenseVAE(5, 3, 400, images.image_shape)
+        if runs.run_folder(vae, images, config, disc) in latents.finished_runs(results_dir):
+            progress(SMALL["epochs"] * len(images.train))
+        else:
+            runs.fit(vae, images, config, disc, progress)
 
 
 class Explorer(widgets.VBox):
@@ -92,11 +104,22 @@ class Explorer(widgets.VBox):
             bar.value += num_images
 
         try:
-            train_small(self.results_dir, progress)
+            while not self._has_trained(progress):
+                note.value = "<p>Another page is training the small VAEs; this one goes on when they are there.</p>"
+                time.sleep(WAIT)
+                bar.value = 0
         except Exception as error:
             note.value = f"<p><b>The training failed:</b> {error}</p>"  # in the background nobody would see it otherwise
             raise
         self._build()
+
+    def _has_trained(self, progress):
+        """Train, and tell whether that is done; False if another page is at it."""
+        try:
+            train_small(self.results_dir, progress)
+        except RunBusy:
+            return False
+        return True
 
     def _build(self):
         """Everything on the page, and what each part does."""
@@ -106,14 +129,15 @@ class Explorer(widgets.VBox):
         self.net = widgets.Dropdown(options=sorted(names.items()), value=folders[0], description="net", **wide)
         self.other = widgets.Dropdown(options=[("no other net", None)], description="beside it", **wide)
         self.given = widgets.Dropdown(options=[OWN, SAME], description="which gets", **wide)
-        self.start, self.end = (widgets.BoundedIntText(description=text, layout={"width": "200px"}) for text in ("picture", "walk to"))
+        self.start, self.end = (widgets.BoundedIntText(value=number, description=text, layout={"width": "200px"})
+                                for number, text in enumerate(("picture", "walk to")))
         self.way = widgets.IntSlider(description="way, %", max=100, layout={"width": "300px"}, style={"description_width": "70px"})
         play = widgets.Play(max=100, step=2, interval=100)
         widgets.jslink((play, "value"), (self.way, "value"))
         sample, back = (widgets.Button(description=text, layout={"width": "200px"}) for text in ("sample the prior", "back to the picture"))
         self.sliders, self.message = widgets.VBox(), widgets.HTML()
         self.panels = {name: _Panel(name) for name in ("original", "first", "second")}
-        self.pad = DrawingPad(SIDE, lambda picture: self._begin_at(picture))
+        self.pad = DrawingPad(SIDE, self._begin_at, self._begin)
         for field, action in ((self.net, self._choose), (self.other, self._choose_other), (self.given, self._answer), (self.start, self._begin),
                               (self.end, self._walk), (self.way, self._walk)):
             field.observe(lambda change, action=action: self.is_setting or action(), "value")
@@ -149,15 +173,17 @@ class Explorer(widgets.VBox):
         for slider in self.sliders.children:
             slider.observe(lambda change: self.is_setting or self._answer(), "value")
         self.start.max = self.end.max = len(trained.images.validation) - 1
-        self.end.value = min(1, self.end.max)
         self.pad.layout.display = "" if trained.vae.image_shape == (1, 28, 28) else "none"
         others = [(name, folder) for name, folder in self.net.options if folder != self.net.value
                   and folder.parent.name.split("_on_")[-1] == self.net.value.parent.name.split("_on_")[-1]]
         self.other.options = [("no other net", None), *others]
         unlike = [folder for _, folder in others if (folder / "disc.npz").exists() == (trained.discriminator is None)]
         self.other.value = unlike[0] if unlike else None
+        self.way.value = 0
         self.is_setting = False
-        self.code_of = self._code_of_picture(trained.images.validation[self.start.value])
+        drawn = as_digit(self.pad.strokes) if self.pad.strokes else None  # stays, where it can be seen
+        fits = drawn is not None and drawn.shape == trained.vae.image_shape
+        self.code_of = self._code_of_picture(drawn if fits else trained.images.validation[self.start.value])
         self._choose_other()
 
     def _choose_other(self):
@@ -176,21 +202,32 @@ class Explorer(widgets.VBox):
         return lambda trained: latents.encode(trained.vae, picture[None])[0]
 
     def _begin_at(self, picture):
+        self._leave_the_way()
         self.code_of = self._code_of_picture(picture)
         self._restart()
 
-    def _begin(self):
+    def _leave_the_way(self):
         self.is_setting, self.way.value = True, 0
         self.is_setting = False
+
+    def _forget_the_drawing(self):
+        if self.pad.strokes:
+            self.pad.clear()
+
+    def _begin(self):
+        self._forget_the_drawing()
         self._begin_at(self.first[0].images.validation[self.start.value])
 
     def _walk(self):
+        self._forget_the_drawing()
         ends, share = self.first[0].images.validation[[self.start.value, self.end.value]], self.way.value / 100
         self.picture = ends[round(share)]
         self.code_of = lambda trained: latents.walk(*latents.encode(trained.vae, ends), share)
         self._restart()
 
     def _sample(self):
+        self._forget_the_drawing()
+        self._leave_the_way()
         codes = np.random.default_rng().standard_normal(self.first[0].vae.num_latents)
         self.picture, self.code_of = None, lambda trained: codes
         self._restart()

@@ -25,7 +25,7 @@ from . import __version__, checkpoints, classifier, figures, metrics, runtime, t
 from .dmlc import DistributedError
 from .files import Busy, alone, read_json, replacing
 from .parameters import ParameterError, checked
-from .settings import OPTIONAL, RunError, run_name, settings_of
+from .settings import OPTIONAL, RunBusy, RunError, run_name, settings_of
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
 
@@ -116,8 +116,8 @@ def _alone(folder):
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone(folder / ".lock"))
         except Busy as error:
-            raise RunError(f"{folder} is being written by another run ({error}): let it end or stop it, "
-                           "or choose another results_dir") from None
+            raise RunBusy(f"{folder} is being written by another run ({error}): let it end or stop it, "
+                          "or choose another results_dir") from None
         except OSError as error:
             raise _cannot_be_written(folder, error) from None
         yield
@@ -275,8 +275,8 @@ def _draw(vae, ctx, images, settings, history, folder):
     for i, (original, reconstruction) in enumerate(zip(originals, reconstructions)):
         figures.save_picture(folder / f"test_{i}.png", original)
         figures.save_picture(folder / f"{i}.png", reconstruction)
-    title = (f"{folder.parent.name.replace('_', ' ')}, {settings['pixel_loss'].upper()}, "
-             f"{len(history)} epochs")
+    learned = {"features": " + features", "both": " + features + verdict"}.get(settings.get("learned_loss"), "")
+    title = f"{folder.parent.name.replace('_', ' ')}, {settings['pixel_loss'].upper()}{learned}, {len(history)} epochs"
     figures.save(figures.show_pictures(reconstructions, f"{title}: reconstructions"),
                  folder / "reconstructions.png")
     figures.save(figures.show_reconstructions(originals, reconstructions, title),

@@ -23,6 +23,10 @@ class RunError(RuntimeError):
     """A run that cannot begin or be recorded; the message says why and what to do."""
 
 
+class RunBusy(RunError):
+    """Another process is at work in the run's folder."""
+
+
 def run_name(settings):
     """The original project's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
 

@@ -1,5 +1,6 @@
 """The latent explorer in a real browser: headless Chromium opens the page that Voila serves, turns, draws, walks, and sees the pictures change."""
 import pathlib
+import re
 import sys
 
 import nbformat
@@ -99,6 +100,30 @@ def test_buttons_sample_walk_and_go_back(page):
     changes(page, lambda: page.get_by_text("back to the picture").click())
     assert page.locator("img.original").is_visible()
     changes(page, lambda: page.locator(".widget-play button").first.click())
+
+
+def test_a_page_that_is_left_takes_its_kernel_along(page, monkeypatch):
+    """Voila itself leaves it running, half a gigabyte a visit."""
+    assert any("cull_idle_timeout" in option for option in benchmark.explore_options())
+    quick = [re.sub(r"(cull_\w+=)\d+", r"\g<1>2", option) for option in benchmark.explore_options()]
+    monkeypatch.setattr(benchmark, "explore_options", lambda: quick)
+
+    def has_gone():
+        return "seconds of inactivity" in log.read_text()
+
+    log = page.folder / "culled"
+    with benchmark.served(page.folder / "latent_explorer.ipynb", log) as address:
+        tab = page.context.browser.new_page()
+        tab.goto(address)
+        tab.wait_for_selector(".d2lvae img.first")
+        page.wait_for_timeout(5000)
+        assert not has_gone(), "one that is looked at goes on"
+        tab.close()
+        for _ in range(60):
+            page.wait_for_timeout(500)
+            if has_gone():
+                return
+    raise AssertionError(log.read_text())
 
 
 def test_another_net_can_be_chosen(page):

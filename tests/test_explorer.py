@@ -139,6 +139,35 @@ def test_a_slider_turns_its_latent_in_both_nets(page):
     np.testing.assert_array_equal(shown(page, "second"), latents.decode(page.second[0].vae, codes[0][None])[0, 0])
 
 
+def draw(page):
+    """A seven, on the page's pad."""
+    page.pad._down(40, 40)
+    for x, y in ((160, 40), (100, 190)):
+        page.pad._move(x, y)
+    page.pad._up(100, 190)
+    return drawing_pad.as_digit(page.pad.strokes)
+
+
+def test_a_drawing_leaves_the_way_stays_with_the_next_net_and_goes_when_cleared(page):
+    page.end.value = 5
+    page.way.value = 80
+    drawn = draw(page)[0]
+    assert page.way.value == 0 and ">the original<" in page.panels["original"].caption.value
+    np.testing.assert_array_equal(shown(page, "original"), drawn)
+    chosen(page, "bce")
+    np.testing.assert_array_equal(shown(page, "original"), drawn)
+    np.testing.assert_array_equal(shown(page, "first"), runs.reconstruct(page.first[0].vae, drawn[None, None])[0, 0])
+    page.pad.children[1].children[1].click()
+    np.testing.assert_array_equal(shown(page, "original"), page.first[0].images.validation[page.start.value, 0])
+    for leave in (lambda: setattr(page.way, "value", 30), page._sample, page._begin):
+        draw(page)
+        leave()
+        assert page.pad.strokes == []
+    page.way.value = 30
+    chosen(page, "LogReg")
+    assert page.way.value == 0 and page.end.value == 5 and ">the original<" in page.panels["original"].caption.value
+
+
 def test_verdicts_belong_to_what_is_shown_and_an_unchanged_original_is_not_judged_again(page, monkeypatch):
     passed, verdict = [], latents.verdict
     monkeypatch.setattr(latents, "verdict", lambda *arguments: passed.append(verdict(*arguments)) or passed[-1])
@@ -215,6 +244,35 @@ def test_without_a_run_it_trains_and_shows_how_far_it_is(tmp_path, monkeypatch):
     assert bars[0].value == bars[0].max == 2 * 128 and bars[0] not in page.children and len(page.net.options) == 2 and len(list(tmp_path.glob("explorer/images/*/*/vae.npz"))) == 2
 
 
+def test_where_another_page_is_training_it_waits_and_trains_only_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "SMALL", {**SMALL, "num_train": 128})
+    monkeypatch.setattr(runs, "NUM_MEASURED", 20)
+    monkeypatch.setattr(explorer, "WAIT", 0)
+    tried, trained, fit = [], [], runs.fit
+
+    def fit_or_busy(vae, images, config, disc, progress):
+        tried.append(disc)
+        if len(tried) == 2:
+            raise explorer.RunBusy("is being written by another run")
+        trained.append(disc)
+        return fit(vae, images, config, disc, progress)
+
+    monkeypatch.setattr(runs, "fit", fit_or_busy)
+    page = explorer.Explorer(str(tmp_path))
+    assert [disc is None for disc in tried] == [True, False, False] and len(trained) == 2 and len(page.net.options) == 2
+
+
+def test_the_lock_of_another_run_is_a_busy_run(tmp_path, results):
+    from d2lvae.files import alone
+    images = datasets.drawn_digits(32, 0)
+    config = {**SMALL, "num_train": 32, "disc_weight": 0.0, "results_dir": str(tmp_path)}
+    vae = d2lvae.DenseVAE(5, 1, 8, images.image_shape)
+    folder = runs.run_folder(vae, images, config)
+    folder.mkdir(parents=True)
+    with alone(folder / ".lock"), pytest.raises(explorer.RunBusy, match="is being written by another run"):
+        d2lvae.fit(vae, images, config)
+
+
 def test_behind_a_server_it_trains_in_the_background(tmp_path, monkeypatch):
     called = []
     monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
@@ -237,9 +295,19 @@ def test_strokes_become_a_digit_like_mnists():
     assert drawing_pad.as_digit([[(5, 5)]]).any(), "a dot"
 
 
+def test_a_digit_with_most_of_its_ink_on_one_side_does_not_leave_the_picture():
+    """A seven whose bar was gone over several times: its centre of mass cannot come to the middle."""
+    bars = [[(20, y), (190, y)] for y in (20, 26, 32, 40)]
+    for strokes, edge in ((bars + [[(120, 40), (70, 200)]], -1), ([[(x, -y) for x, y in stroke] for stroke in bars + [[(120, 40), (70, 200)]]], 0)):
+        digit = drawing_pad.as_digit(strokes)[0]
+        rows = np.flatnonzero(digit.any(axis=1))
+        assert 20 <= len(rows) <= 21 and (np.diff(rows) == 1).all(), "in one piece"
+        assert rows[edge] == (27 if edge else 0) and abs(np.average(np.arange(28), weights=digit.sum(axis=1)) - 13.5) > 0.5
+
+
 def test_the_pad_reports_each_stroke_and_forgets_when_cleared():
-    pictures = []
-    pad = drawing_pad.DrawingPad(200, pictures.append)
+    pictures, cleared = [], []
+    pad = drawing_pad.DrawingPad(200, pictures.append, lambda: cleared.append(1))
     pad._move(5, 5)
     pad._down(20, 20)
     pad._move(100, 20)
@@ -247,4 +315,7 @@ def test_the_pad_reports_each_stroke_and_forgets_when_cleared():
     pad._up(100, 20)
     assert len(pictures) == 1 and pad.strokes == [[(20, 20), (100, 20)]]
     pad.clear()
-    assert pad.strokes == []
+    assert pad.strokes == [] and cleared == []
+    pad._down(20, 20)
+    pad.children[1].children[1].click()
+    assert pad.strokes == [] and cleared == [1]

@@ -6,7 +6,7 @@ from mxnet import autograd
 from test_training import NormedDisc, assert_learned_the_same, learner
 
 import d2lvae
-from d2lvae import layers, losses, training
+from d2lvae import figures, layers, losses, training
 from d2lvae.checkpoints import net_arrays
 
 SMALL = (3, 32, 32)
@@ -252,6 +252,16 @@ def test_a_bad_judge_is_not_listened_to():
     assert training.scheduled(config, [{"disc_loss": 1.6}])["disc_weight"] == 0.0
     assert training.scheduled(config, [{"disc_loss": 1.6}, {"disc_loss": 1.0}])["disc_weight"] == 3.0
     assert training.scheduled(config, [{"pixel_loss": 1.0}])["disc_weight"] == 3.0, "after a solo epoch"
+
+
+def test_the_pictures_titles_say_what_was_learned_from(config, tiny_faces, tmp_path, monkeypatch):
+    titles, show = [], figures.show_pictures
+    monkeypatch.setattr(figures, "show_pictures", lambda pictures, title, **options: titles.append(title) or show(pictures, title, **options))
+    for learned_loss, words in (("adversarial", "BCE, 1 epochs"), ("features", "BCE + features, 1 epochs"), ("both", "BCE + features + verdict, 1 epochs")):
+        titles.clear()
+        d2lvae.fit(d2lvae.ConvVAE(8, 4, SMALL), tiny_faces, {**faces_config(config), "epochs": 1, "learned_loss": learned_loss, "results_dir": str(tmp_path)},
+                   DISCRIMINATORS["DenseLogReg"]())
+        assert titles and all(words in title for title in titles)
 
 
 def test_a_schedule_reaches_the_step(config, tiny, small_vae, small_disc, capsys):
