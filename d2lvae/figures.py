@@ -113,6 +113,8 @@ def show_history(history, title, recorded=()):
     for ax, panel in zip(axes, panels):
         for name in panel:
             points = [(record["epoch"], record[name]) for record in history if name in record]
+            if history and not points:
+                continue
             ax.plot(*zip(*points or [(np.nan, np.nan)]), label=LABELS[name],
                     color=COLOURS[name], linewidth=2, marker="o", markersize=3)
         if recorded and "loss" in panel:

@@ -47,6 +47,7 @@ def test_the_page_is_complete_and_fits_on_a_projector(page):
     for name in ("original", "first", "second"):
         box = page.locator(f"img.{name}").bounding_box()
         assert box["width"] == box["height"] > 200 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] < 800
+    assert page.title() == "The latent explorer"
     assert page.get_by_text("On paper").count() == 0, "the notebook's other cells are not on the page"
     assert len(list(page.folder.glob("results/explorer/images/*/*/vae.npz"))) == 2
     page.screenshot(path=str(page.folder / "page.png"))

@@ -84,4 +84,8 @@ def test_history_has_labelled_axes_and_units():
     figure = figures.show_history(solo, "drawn digits")
     assert len(figure.axes) == 2
     figures.d2l.plt.close(figure)
+    features = [{name: value for name, value in record.items() if name != "adversarial_loss"} for record in history]
+    figure = figures.show_history(features, "drawn digits")
+    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["discriminator's loss"], "no line, no name"
+    figures.d2l.plt.close(figure)
     figures.d2l.plt.close(figures.show_history([], "stopped before the first epoch ended"))

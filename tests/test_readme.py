@@ -263,6 +263,7 @@ def test_the_studys_tables(name):
 
 
 LONG = {"VAE, 256 latents, 16 channels": "ConvVAE_on_anime/256_16_50", "the same + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10",
+        "the same + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_0_learned_loss_features_upsampling_resize",
         "VAE, 512 latents, 32 channels": "ConvVAE_on_anime/512_32_50", "256, 16 + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_10"}
 
 
@@ -289,9 +290,12 @@ def test_the_studys_words():
                   f"({mean('anime', '+ ResNet-18')} against {mean('anime', plain)})", f"{mean('anime', '+ both')} on real faces and {mean('drawn_faces', '+ both')} on drawn ones",
                   f"({mean('drawn_faces', '+ both', 'gmsd')} against {mean('drawn_faces', plain, 'gmsd')})"):
         assert words in README, words
-    alone, judged, larger, early = (json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())["quality"] for folder in LONG.values())
+    alone, judged, features, larger, early = (json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())["quality"] for folder in LONG.values())
     assert f"the price is {alone['psnr'] - judged['psnr']:.1f} dB of PSNR" in README and 1.4 < judged["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
     assert judged["gmsd"] < min(alone["gmsd"], larger["gmsd"]) and judged["ssim"] > max(alone["ssim"], larger["ssim"])
+    assert all(features[key] > max(alone[key], judged[key], larger[key]) for key in ("psnr", "ssim")) and features["gmsd"] < judged["gmsd"]
+    gains = [one["edge_gradient_ratio"] - alone["edge_gradient_ratio"] for one in (features, judged)]
+    assert 0.6 < gains[0] / gains[1] < 0.72, "two thirds"
     assert early["gmsd"] > alone["gmsd"] and early["ssim"] < alone["ssim"] and early["edge_gradient_ratio"] > larger["edge_gradient_ratio"]
 
 
