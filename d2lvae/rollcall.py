@@ -110,7 +110,8 @@ class _Listener:
         if refusal:
             line.send("trouble", refusal)
             return
-        self.tell("attendance", self.attendance())
+        with self.lock:  # so that the last one told is the newest
+            self.tell("attendance", self.attendance())
         try:
             while kind != "bye":
                 kind, value = line.receive()

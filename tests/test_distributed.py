@@ -214,7 +214,7 @@ def test_workers_about_to_train_different_things_are_refused(config):
 @pytest.fixture
 def listener(monkeypatch):
     """A roll call for two workers and a server in this process; `ended` is what the scheduler would end with."""
-    monkeypatch.setattr(rollcall, "SILENCE", 0.6)
+    monkeypatch.setattr(rollcall, "SILENCE", 1.0)
     monkeypatch.setattr(rollcall, "BEAT", 0.1)
 
     def start(**changes):
@@ -273,7 +273,7 @@ def test_roll_call_misses_who_has_left_too_early(listener):
     members[1].leave()
     until(lambda: members[2].left)
     members[2].check()
-    time.sleep(0.7)
+    time.sleep(rollcall.SILENCE + 0.1)
     with pytest.raises(dmlc.DistributedError, match="has ended its part, while this one still needs it"):
         members[2].check()
 
