@@ -263,7 +263,8 @@ def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener)
         until(lambda: members[2].trouble)
         with pytest.raises(dmlc.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
             members[2].check()
-        assert found.ended and words in found.ended[0]
+        until(lambda: found.ended)  # the members are told first
+        assert words in found.ended[0]
 
 
 def test_roll_call_misses_who_has_left_too_early(listener):
