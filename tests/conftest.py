@@ -1,6 +1,7 @@
 """Tiny data and short runs for all tests."""
 import gzip
 import os
+import signal
 import struct
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes at once: a core each
     os.environ["OMP_NUM_THREADS"] = "1"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started behind a shell's &: processes would pass it on, and Ctrl-C would do nothing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 import d2lvae
 from d2lvae import datasets, drawing_faces, runs
 
