@@ -46,11 +46,12 @@ def png(picture):
     return file.getvalue()
 
 
-def train_small(results_dir, progress):
+def train_small(images, results_dir, progress):
     """Train what the page shows where no run is finished: a small VAE on drawn digits, and the same with a discriminator.
 
     Parameters
     ----------
+    images : ImageSet
     results_dir : str
         The runs go into `explorer` there; one that is finished there already is left as it is.
     progress : callable
@@ -61,7 +62,6 @@ def train_small(results_dir, progress):
     RunBusy
         Another process is training one of them.
     """
-    images = datasets.drawn_digits(SMALL["num_train"], SMALL["seed"])
     for disc, weight in ((None, 0.0), (DenseLogReg(1, 200, images.image_shape), 1.0)):
         config = {**SMALL, "disc_weight": weight, "results_dir": str(runtime.results_root(results_dir) / "explorer")}
         vae = DenseVAE(5, 3, 400, images.image_shape)
@@ -104,7 +104,8 @@ class Explorer(widgets.VBox):
             bar.value += num_images
 
         try:
-            while not self._has_trained(progress):
+            images = datasets.drawn_digits(SMALL["num_train"], SMALL["seed"])
+            while not self._has_trained(images, progress):
                 note.value = "<p>Another page is training the small VAEs; this one goes on when they are there.</p>"
                 time.sleep(WAIT)
                 bar.value = 0
@@ -113,10 +114,10 @@ class Explorer(widgets.VBox):
             raise
         self._build()
 
-    def _has_trained(self, progress):
+    def _has_trained(self, images, progress):
         """Train, and tell whether that is done; False if another page is at it."""
         try:
-            train_small(self.results_dir, progress)
+            train_small(images, self.results_dir, progress)
         except RunBusy:
             return False
         return True
@@ -173,7 +174,8 @@ class Explorer(widgets.VBox):
         for slider in self.sliders.children:
             slider.observe(lambda change: self.is_setting or self._answer(), "value")
         self.start.max = self.end.max = len(trained.images.validation) - 1
-        self.pad.layout.display = "" if trained.vae.image_shape == (1, 28, 28) else "none"
+        has_pad = trained.vae.image_shape == (1, 28, 28)
+        self.pad.layout.display = "" if has_pad else "none"
         others = [(name, folder) for name, folder in self.net.options if folder != self.net.value
                   and folder.parent.name.split("_on_")[-1] == self.net.value.parent.name.split("_on_")[-1]]
         self.other.options = [("no other net", None), *others]
@@ -181,9 +183,8 @@ class Explorer(widgets.VBox):
         self.other.value = unlike[0] if unlike else None
         self.way.value = 0
         self.is_setting = False
-        drawn = as_digit(self.pad.strokes) if self.pad.strokes else None  # stays, where it can be seen
-        fits = drawn is not None and drawn.shape == trained.vae.image_shape
-        self.code_of = self._code_of_picture(drawn if fits else trained.images.validation[self.start.value])
+        is_drawn = has_pad and self.pad.strokes  # a drawing stays where it can be seen
+        self.code_of = self._code_of_picture(as_digit(self.pad.strokes) if is_drawn else trained.images.validation[self.start.value])
         self._choose_other()
 
     def _choose_other(self):

@@ -267,6 +267,18 @@ def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener)
         assert words in found.ended[0]
 
 
+def test_the_attendance_told_last_is_the_newest(listener):
+    found, group = listener()
+    attendance = found.attendance
+    found.attendance = lambda: [attendance(), time.sleep(0.3)][0]  # time for somebody else to join in between
+    members = []
+    for role in ("server", "worker", "worker"):
+        members.append(member(group, role))
+        time.sleep(0.1)
+    time.sleep(1)
+    assert {each.attendance for each in members} == {"2 of 2 workers and 1 of 1 servers"}
+
+
 def test_roll_call_misses_who_has_left_too_early(listener):
     _, group = listener()
     members = [member(group, role) for role in ("server", "worker", "worker")]

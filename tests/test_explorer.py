@@ -24,7 +24,7 @@ def results(tmp_path_factory):
         patch.setattr(runs, "NUM_MEASURED", 20)
         patch.setattr(explorer, "SMALL", SMALL)
         done = []
-        explorer.train_small(str(folder), done.append)
+        explorer.train_small(datasets.drawn_digits(SMALL["num_train"], SMALL["seed"]), str(folder), done.append)
         assert sum(done) == 2 * 256
         faces = datasets.drawn_faces(64, 0, 32)
         for num_latents in (16, 12):
