@@ -269,8 +269,8 @@ def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener)
 
 def test_the_attendance_told_last_is_the_newest(listener):
     found, group = listener()
-    attendance = found.attendance
-    found.attendance = lambda: [attendance(), time.sleep(0.3)][0]  # time for somebody else to join in between
+    attendance, delays = found.attendance, iter((0.6, 0.3, 0.0))
+    found.attendance = lambda: [attendance(), time.sleep(next(delays))][0]  # who joined first is slowest to tell it
     members = []
     for role in ("server", "worker", "worker"):
         members.append(member(group, role))
