@@ -11,12 +11,13 @@ with runtime.denormals_as_zero():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
 from .checkpoints import load_net, save_net
+from .config import Config, ParameterError
 from .datasets import ImageSet, load_digits, load_faces
-from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
+from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
 from .dmlc import DistributedError
-from .parameters import check_parameters
 from .runs import fit
+from .training import initialize
 from .vae import VAE, ConvVAE, DenseVAE
 
-__all__ = ["ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "DistributedError", "ImageSet", "ResNetDisc", "VAE", "check_parameters", "fit",
-           "load_digits", "load_faces", "load_net", "save_net"]
+__all__ = ["Config", "ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "Discriminator", "DistributedError", "ImageSet", "ParameterError",
+           "ResNetDisc", "VAE", "fit", "initialize", "load_digits", "load_faces", "load_net", "save_net"]

@@ -13,14 +13,14 @@ import zipfile
 import mxnet as mx
 import numpy as np
 
-from .discriminators import ConvDisc, DenseLogReg, ResNetDisc
+from .discriminators import Discriminator
 from .files import regular, replacing
-from .vae import ConvVAE, DenseVAE
+from .settings import arguments_of, describe
+from .vae import VAE
 
 __all__ = ["CheckpointError", "build", "save_net", "load_net", "net_arrays", "set_net_arrays",
            "save_checkpoint", "load_checkpoint"]
 
-NETS = {net.__name__: net for net in (DenseVAE, ConvVAE, DenseLogReg, ConvDisc, ResNetDisc)}
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
 NEEDED = {"epoch", "loss", "pixel_loss", "kl", "seconds", "images_per_second"}  # in the record of an epoch
 
@@ -47,9 +47,7 @@ def read_arrays(path):
     path = pathlib.Path(path)
     try:
         with zipfile.ZipFile(regular(path)) as archive:
-            members = archive.infolist()
-            if sum(one.file_size for one in members) > path.stat().st_size:
-                raise CheckpointError(f"{path} is not a file of this project's weights: its arrays are packed, and might be of any size")
+            members = _stored(path, archive)
             damaged = archive.testzip()  # compares the checksum of every array
         if damaged:
             raise CheckpointError(f"{path} is damaged: {damaged} has the wrong checksum")
@@ -69,6 +67,14 @@ def read_arrays(path):
     except Exception as error:  # zipfile's, zlib's and numpy's are of many kinds
         raise CheckpointError(f"{path} is damaged or cut short: {error}") from None
     return arrays, record
+
+
+def _stored(path, archive):
+    """What is in a .npz file, none of it packed."""
+    members = archive.infolist()
+    if sum(one.file_size for one in members) > path.stat().st_size:
+        raise CheckpointError(f"{path} is not a file of this project's weights: its arrays are packed, and might be of any size")
+    return members
 
 
 def net_arrays(net):
@@ -112,6 +118,16 @@ def _shown(kinds, name):
     return "{} of {}".format(*kinds[name]) if name in kinds else "none"
 
 
+def net_classes():
+    """All VAEs and discriminators that are defined, the user's own as well, by name; the latest of one name."""
+    found, bases = {}, [VAE, Discriminator]
+    while bases:
+        base = bases.pop(0)
+        found[base.__name__] = base
+        bases += base.__subclasses__()
+    return {name: net for name, net in found.items() if net not in (VAE, Discriminator)}
+
+
 def build(config, ctx=None, arrays=None):
     """A net from its `config` attribute, with weights that are still to be set.
 
@@ -126,18 +142,23 @@ def build(config, ctx=None, arrays=None):
     Raises
     ------
     CheckpointError
-        An unknown kind of net, or arguments that it does not take.
+        A kind of net that is not defined, one whose layers were changed by hand, or arguments that it does not take.
     """
-    arguments = dict(config)
-    kind = arguments.pop("net", None)
-    if not isinstance(kind, str) or kind not in NETS:
-        raise CheckpointError(f"unknown net {kind!r}; known are {', '.join(NETS)}")
+    kind, classes = config.get("net"), net_classes()
+    if not isinstance(kind, str) or kind not in classes:
+        raise CheckpointError(f"unknown net {kind!r}; known are {', '.join(classes)}. If it is a class of your own, define or import "
+                              "it first")
+    if "layers" in config:
+        raise CheckpointError(f"this {kind}'s layers had been changed by hand before it was saved. Make it again in the same way, then "
+                              "load_net(path, net=...) gives it these weights")
+    arguments = arguments_of(config)
     for name, value in arguments.items() if arrays else ():
         most = len(arrays) if name == "num_layers" else sum(array.size for array in arrays.values())
         if any(isinstance(number, (int, float)) and not 0 <= number <= most for number in (value if isinstance(value, list) else [value])):
             raise CheckpointError(f"{name} is {value!r}, which these weights cannot have")
     try:
-        net = NETS[kind](**arguments)
+        net = classes[kind](**arguments)
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
     except Exception as error:  # of many kinds: what a file says may be anything
         raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
     if arrays:
@@ -155,13 +176,13 @@ def save_net(path, net):
     path : path
         Ends in .npz.
     net : HybridBlock
-        With a `config`, as all nets of this package.
+        A VAE or a Discriminator, of the package or of one's own.
     """
-    write_arrays(path, net_arrays(net), {"config": net.config})
+    write_arrays(path, net_arrays(net), {"config": describe(net)})
 
 
-def load_net(path, ctx=None):
-    """Load a net saved by :func:`save_net`, of whatever class.
+def load_net(path, ctx=None, net=None):
+    """Load a net saved by :func:`save_net`, of whatever class; one's own must be defined before.
 
     Parameters
     ----------
@@ -169,6 +190,8 @@ def load_net(path, ctx=None):
         The .npz file.
     ctx : mxnet.Context, optional
         Where to put it; the CPU by default.
+    net : HybridBlock, optional
+        An initialised net that is given the weights, in place of a new one; needed where layers had been changed by hand.
 
     Returns
     -------
@@ -177,14 +200,14 @@ def load_net(path, ctx=None):
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, or not one of a net.
+        The file is missing, damaged, not one of a net, or of a class that is not defined.
     """
     arrays, record = read_arrays(path)
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "net" not in record["config"]:
         raise CheckpointError(f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
                               "beside it, vae.npz and perhaps disc.npz)")
     try:
-        net = build(record["config"], ctx, arrays)
+        net = build(record["config"], ctx, arrays) if net is None else net
         set_net_arrays(net, arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -261,8 +284,8 @@ def check_training(arrays, record, like, epoch_steps):
     if below:
         raise CheckpointError(f"{below[0]} are means of squares, and some are below 0")
     history, steps, threads = (record.get(name) for name in ("history", "steps", "threads"))
-    if not isinstance(history, list) or not len(history) <= record["config"]["epochs"]:
-        raise CheckpointError(f"its history is not one of at most {record['config']['epochs']} epochs")
+    if not isinstance(history, list):
+        raise CheckpointError("its history is not a list of epochs")
     for number, epoch in enumerate(history):
         if not isinstance(epoch, dict) or epoch.get("epoch") != number or not all(map(_is_finite, epoch.values())) or not NEEDED <= epoch.keys():
             raise CheckpointError(f"epoch {number} of its history is not one with finite losses: {str(epoch)[:200]}")
@@ -273,6 +296,24 @@ def check_training(arrays, record, like, epoch_steps):
         raise CheckpointError(f"its steps are {str(steps)[:200]}; expected {most} of the VAE after {len(history)} epochs, and of no other net more")
     if not isinstance(threads, dict):
         raise CheckpointError(f"its threads are not named: {str(threads)[:200]}")
+
+
+def epochs_kept(folder, config, usual):
+    """How many epochs a folder's checkpoint holds of a configuration, however far it was to go; -1 if there is none that can be read."""
+    found = -1
+    for name in (LATEST, PREVIOUS):
+        try:
+            path = regular(pathlib.Path(folder) / name)
+            with zipfile.ZipFile(path) as archive:
+                _stored(path, archive)
+            with np.load(path, allow_pickle=False) as file:
+                record = json.loads(file["record"].tobytes().decode())
+            there, here = ({**usual, **one, "epochs": 0} for one in (record["config"], config))
+            if there == here:
+                found = max(found, len(record["history"]))
+        except Exception:  # a damaged file is looked at when it is to be used
+            continue
+    return found
 
 
 def _is_finite(number):
@@ -315,7 +356,7 @@ def load_checkpoint(folder, config, usual=None, like=None, epoch_steps=0):
             continue
         there, here = {**(usual or {}), **found}, {**(usual or {}), **config}
         differing = [f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
-                     for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
+                     for name in sorted({*there, *here} - {"epochs"}) if there.get(name) != here.get(name)]
         if differing:
             raise CheckpointError(f"{path} is of another configuration ({'; '.join(differing)}). "
                                   "Give the same parameters, or resume False to begin anew")

@@ -144,6 +144,9 @@ def classifier_for(images):
 def _key(images):
     """What the weights depend on: the pictures (or the rule that drawn ones are made by) and this file."""
     if images.name == "MNIST":
+        if images.train_labels is None or images.image_shape != (1, 28, 28):
+            raise ValueError(f"the classifier for MNIST learns from its labelled images of 1 x 28 x 28; this set has "
+                             f"{images.image_shape} and {'no labels' if images.train_labels is None else 'labels'}")
         train = images.first(NUM_MNIST)
         name, number, source = "MNIST", len(train.train), _sha256(train.train, train.train_labels)
     elif images.name == "drawn_digits":

@@ -24,7 +24,7 @@ import PIL
 
 from . import drawing, drawing_faces, pictures, runtime
 from .files import regular, replacing
-from .parameters import ParameterError, checked
+from .config import ParameterError, validate as checked
 
 __all__ = ["DataError", "ImageSet", "FACES", "load_digits", "load_faces", "real_faces", "drawn_faces", "load_mnist", "download_mnist", "drawn_digits"]
 
@@ -42,6 +42,7 @@ MNIST_MIRRORS = (
 )
 FACES = ("anime", "drawn_faces")  # names of the sets of faces
 MIN_FACES = 20
+NUM_DRAWN_DIGITS = 20_000  # for training
 NUM_DRAWN_FACES = 4_096  # for training; and for validation:
 NUM_DRAWN_VALIDATION = 1_024
 HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size (for example soumikrakshit/anime-faces or "
@@ -83,6 +84,10 @@ class ImageSet:
         What the pictures show: digits (uint8), or the K factors (float32) that faces were drawn from.
     label_names : tuple of str
         The K factors' names.
+    num_first : int
+        The training images are only the first so many of a larger set; 0: all of it.
+    seed : int, optional
+        The random seed that the set was drawn with, or divided into training and validation.
     """
     name: str
     train: np.ndarray
@@ -92,6 +97,8 @@ class ImageSet:
     train_labels: np.ndarray = None
     validation_labels: np.ndarray = None
     label_names: tuple = ()
+    num_first: int = 0
+    seed: int = None
 
     def __post_init__(self):
         for part in ("train", "validation"):
@@ -123,7 +130,7 @@ class ImageSet:
         if not num_train or num_train >= len(self.train):
             return self
         labels = None if self.train_labels is None else self.train_labels[:num_train]
-        return dataclasses.replace(self, train=self.train[:num_train], train_labels=labels)
+        return dataclasses.replace(self, train=self.train[:num_train], train_labels=labels, num_first=num_train)
 
     def __str__(self):
         channels, height, width = self.image_shape
@@ -167,16 +174,17 @@ def load_digits(data="auto", num_train=0, seed=0):
                 raise
             print(f"{error}. So these are drawn digits, not MNIST.")
     if images is None:
-        images = drawn_digits(num_train or 20_000, seed)
+        images = drawn_digits(num_train or NUM_DRAWN_DIGITS, seed)
     print(f"data: {images}", flush=True)
     return images
 
 
-def drawn_digits(num_train=20_000, seed=0):
+def drawn_digits(num_train=NUM_DRAWN_DIGITS, seed=0):
     """Digits drawn by rule (see :mod:`d2lvae.drawing`): 1,000 for validation, `num_train` for training."""
     pictures, labels = drawing.draw_digits(1_000 + num_train, seed)
     return ImageSet("drawn_digits", pictures[1_000:], pictures[:1_000],
-                    f"drawn by rule from seed {seed}", False, labels[1_000:], labels[:1_000])
+                    f"drawn by rule from seed {seed}", False, labels[1_000:], labels[:1_000],
+                    num_first=num_train if num_train != NUM_DRAWN_DIGITS else 0, seed=seed)
 
 
 def load_faces(data="auto", num_train=0, seed=0, image_size=64):
@@ -255,7 +263,7 @@ def real_faces(folder, seed=0, image_size=64):
     order = np.random.default_rng(seed).permutation(len(array))
     num_train = len(array) * 4 // 5
     return ImageSet("anime", array[order[:num_train]], array[order[num_train:]],
-                    f"from {len(array):,} files", True)
+                    f"from {len(array):,} files", True, seed=seed)
 
 
 def _printable(name):
@@ -280,7 +288,8 @@ def drawn_faces(num_train=NUM_DRAWN_FACES, seed=0, image_size=64):
     array, factors = found[0], drawing_faces.face_factors(total, seed)
     return ImageSet("drawn_faces", array[NUM_DRAWN_VALIDATION:], array[:NUM_DRAWN_VALIDATION],
                     f"drawn by rule from seed {seed}", False, factors[NUM_DRAWN_VALIDATION:],
-                    factors[:NUM_DRAWN_VALIDATION], tuple(drawing_faces.FACTORS)).first(num_train)
+                    factors[:NUM_DRAWN_VALIDATION], tuple(drawing_faces.FACTORS), seed=seed,
+                    num_first=num_train if num_train > NUM_DRAWN_FACES else 0).first(num_train)
 
 
 def load_mnist(folder):

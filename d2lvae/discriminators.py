@@ -8,11 +8,11 @@ import sys
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .layers import Dense, SpectralConv, SpectralDense
-from .parameters import checked
+from .config import RESNETS, close_choices
+from .layers import Dense
 from .vae import num_halvings
 
-__all__ = ["DenseLogReg", "ConvDisc", "ResNetDisc"]
+__all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
 
 
 def _through(layers, images):
@@ -22,7 +22,34 @@ def _through(layers, images):
     return images
 
 
-class DenseLogReg(mx.gluon.HybridBlock):
+class Discriminator(mx.gluon.HybridBlock):
+    """What all discriminators share.
+
+    One of one's own calls ``super().__init__(image_shape, **sizes)``, where `sizes` are all other
+    arguments that it was made with, by name, and has a `hybrid_forward` from images (N, C, H, W) in
+    [0, 1] to logits (N,). To be compared in (`learned_loss` 'features' or 'both') it has a method
+    `features` as well. Its class must be defined before :func:`d2lvae.load_net` can load it.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (C, H, W) of the images.
+    **sizes
+        What else a subclass is made with.
+
+    Attributes
+    ----------
+    config : dict
+        What :func:`d2lvae.checkpoints.build` needs to make the same net again.
+    """
+
+    def __init__(self, image_shape, prefix=None, params=None, **sizes):
+        super().__init__(prefix=prefix, params=params)
+        self.image_shape = tuple(image_shape)
+        self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
+
+
+class DenseLogReg(Discriminator):
     """Logistic regression on dense hidden layers: the original project's "dense logistic regressor".
 
     Parameters
@@ -33,18 +60,10 @@ class DenseLogReg(mx.gluon.HybridBlock):
         Their width; 200 on MNIST, 1024 on faces.
     image_shape : tuple of int
         (C, H, W) of the pictures.
-
-    Attributes
-    ----------
-    config : dict
-        What :func:`d2lvae.checkpoints.build` needs to make the same net again.
     """
 
     def __init__(self, num_layers=1, num_hiddens=200, image_shape=(1, 28, 28), **kwargs):
-        super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-        self.config = {"net": "DenseLogReg", "num_layers": num_layers, "num_hiddens": num_hiddens,
-                       "image_shape": list(self.image_shape)}
+        super().__init__(image_shape, num_layers=num_layers, num_hiddens=num_hiddens, **kwargs)
         channels, height, width = self.image_shape
         in_units = channels * height * width
         with self.name_scope():
@@ -63,7 +82,7 @@ class DenseLogReg(mx.gluon.HybridBlock):
         return self.body(images).reshape((-1,))
 
 
-class ConvDisc(mx.gluon.HybridBlock):
+class ConvDisc(Discriminator):
     """Strided convolutions with LeakyReLU: the original project's convolutional discriminator, as in DCGAN.
 
     Each convolution (4 x 4, stride 2) halves the picture and doubles the channels, from
@@ -76,13 +95,9 @@ class ConvDisc(mx.gluon.HybridBlock):
         Channels after the first convolution; 16 in the original's experiment.
     image_shape : tuple of int
         (C, H, W) with H = W = 32, 64 or 128.
-    norm : str
-        'batch', as in the original, or 'spectral': no BatchNorm, but layers with bounded weights (:class:`d2lvae.layers.SpectralConv`).
 
     Raises
     ------
-    ParameterError
-        Another word for `norm`.
     ValueError
         Pictures of another size.
 
@@ -91,28 +106,22 @@ class ConvDisc(mx.gluon.HybridBlock):
     Radford, Metz and Chintala, arXiv 1511.06434.
     """
 
-    def __init__(self, base_channels=16, image_shape=(3, 64, 64), norm="batch", **kwargs):
-        super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-        self.config = {"net": "ConvDisc", "base_channels": base_channels, "image_shape": list(self.image_shape)}
-        spectral = checked("disc_norm", norm) == "spectral"
-        if spectral:
-            self.config["norm"] = norm
-        self.num_shown = 4 if spectral else 5  # layers up to the second activation, whose outputs are the features
+    def __init__(self, base_channels=16, image_shape=(3, 64, 64), **kwargs):
+        super().__init__(image_shape, base_channels=base_channels, **kwargs)
         widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
             for narrow, wide in zip([self.image_shape[0], *widths], widths):
-                normed = wide != base_channels and not spectral
-                self.body.add((SpectralConv if spectral else nn.Conv2D)(wide, 4, 2, 1, use_bias=not normed, in_channels=narrow))
-                if normed:
+                first = wide == base_channels
+                self.body.add(nn.Conv2D(wide, 4, 2, 1, use_bias=first, in_channels=narrow))
+                if not first:
                     self.body.add(nn.BatchNorm(in_channels=wide))
                 self.body.add(nn.LeakyReLU(0.2))
-            self.body.add((SpectralDense if spectral else Dense)(1, 16 * widths[-1]))
+            self.body.add(Dense(1, 16 * widths[-1]))
 
     def features(self, images):
         """Pictures (N, C, H, W) in [0, 1] -> what the second convolution makes of them, (N, 2 base_channels, H / 4, W / 4)."""
-        return _through(list(self.body)[:self.num_shown], images)
+        return _through(list(self.body)[:5], images)
 
     def hybrid_forward(self, F, images):
         """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
@@ -134,19 +143,19 @@ def _model_zoo():
     return model_zoo
 
 
-class ResNetDisc(mx.gluon.HybridBlock):
+class ResNetDisc(Discriminator):
     """A ResNet of gluoncv's with one output and new weights: the original project's "ResNet".
 
     Parameters
     ----------
     name : str
-        One of `d2lvae.parameters.RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
+        One of `d2lvae.config.RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
     image_shape : tuple of int
         (C, H, W) of the pictures, at least 32 x 32.
 
     Raises
     ------
-    ParameterError
+    ValueError
         A name that gluoncv does not have.
 
     References
@@ -155,10 +164,10 @@ class ResNetDisc(mx.gluon.HybridBlock):
     """
 
     def __init__(self, name="resnet18_v1", image_shape=(3, 64, 64), **kwargs):
-        super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-        self.config = {"net": "ResNetDisc", "name": name, "image_shape": list(self.image_shape)}
-        checked("disc_net", name)
+        if name not in RESNETS:
+            close = close_choices(str(name), RESNETS) or ["resnet18_v1"]
+            raise ValueError(f"name must be that of one of gluoncv's ResNets, such as {' or '.join(map(repr, close))}; found {name!r}")
+        super().__init__(image_shape, name=name, **kwargs)
         with self.name_scope():
             self.body = _model_zoo().get_model(name, classes=1, pretrained=False)
         self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths, before they are asked for

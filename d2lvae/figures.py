@@ -31,13 +31,19 @@ def to_uint8(pictures):
 
 def _height_width_rgb(picture):
     """(C, H, W) -> (H, W, 3): transposed, not reshaped; grey becomes three equal channels."""
-    picture = to_uint8(picture).transpose(1, 2, 0)
+    picture = _grey_or_colour(picture).transpose(1, 2, 0)
     return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+
+
+def _grey_or_colour(picture):
+    """uint8 (1, H, W) or (3, H, W); of any other number of channels their mean."""
+    picture = to_uint8(picture)
+    return picture if len(picture) in (1, 3) else picture.mean(axis=0, keepdims=True).round().astype(np.uint8)
 
 
 def save_picture(path, picture):
     """One picture (C, H, W), in [0, 1] or uint8, pixel for pixel to a PNG file."""
-    picture = to_uint8(picture)
+    picture = _grey_or_colour(picture)
     mode = "L" if picture.shape[0] == 1 else "RGB"
     array = picture[0] if mode == "L" else picture.transpose(1, 2, 0)
     with replacing(path) as file:

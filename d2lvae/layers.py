@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "ResizeConv", "SpectralConv", "SpectralDense", "constrained", "compiled_for", "batch_size", "noise_like"]
+__all__ = ["Dense", "ResizeConv", "constrained", "compiled_for", "batch_size", "noise_like"]
 
 WIDE = 2 ** 20  # weights from which on the flipped product pays
 _batch_size = None  # of the graph that is being compiled; None: unknown
@@ -83,39 +83,6 @@ def constrained(net):
     """All layers within a net that have a `constrain` method, which is to be called whenever their weights have changed."""
     found = [net] if hasattr(net, "constrain") else []
     return found + [layer for child in net._children.values() for layer in constrained(child)]
-
-
-def _at_most_1(parameter):
-    """Scale a layer's weights down until the largest singular value of them, one row an output, is 1."""
-    weight = parameter.data()
-    rows = weight.asnumpy().reshape(weight.shape[0], -1).astype(np.float64)
-    largest = np.sqrt(np.linalg.eigvalsh(rows @ rows.T)[-1])
-    if largest > 1:
-        weight *= 1 / largest
-
-
-class SpectralConv(nn.Conv2D):
-    """A strided convolution with bounded weights: after each step of training `constrain` brings their largest singular value, as a
-    matrix with a row an output, to at most 1.
-
-    So the slope of a discriminator of such layers is bounded (a 4 x 4 convolution of stride 2 can stretch a picture twofold, not
-    more), and its features keep a scale without BatchNorm.
-
-    References
-    ----------
-    Miyato et al., "Spectral Normalization for Generative Adversarial Networks", arXiv 1802.05957 (whose measure of a convolution this
-    is: of its weights as a matrix), and Gouk et al., arXiv 1804.04368 (the projection after each step).
-    """
-
-    def constrain(self):
-        _at_most_1(self.weight)
-
-
-class SpectralDense(Dense):
-    """A dense layer with bounded weights; see :class:`SpectralConv`."""
-
-    def constrain(self):
-        _at_most_1(self.weight)
 
 
 class ResizeConv(nn.Conv2DTranspose):

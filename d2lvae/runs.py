@@ -1,12 +1,15 @@
 """A run from its parameters to its folder: trained, resumed, drawn and recorded.
 
-    results/images/<nets>_on_<data>/<numbers>/
-        0.png ... 9.png          reconstructions of the ten validation pictures
+    results/own/images/<nets>_on_<data>/<numbers>/
+        0.png ... 9.png          reconstructions of the ten validation images
         test_0.png ...           the originals (of a real data set: not for git)
         originals_and_reconstructions.png  (likewise)
         reconstructions.png, samples.png, loss.png
         history.csv, metrics.json, README.md
         vae.npz, disc.npz, checkpoint*.npz  (not for git)
+        unfinished/              the same of a run that has not come to its end
+
+A run is in `unfinished` until it has come to its end; only then it takes the place of an earlier one.
 """
 import contextlib
 import csv
@@ -20,17 +23,22 @@ import time
 
 import mxnet as mx
 import numpy as np
+import pandas
 
 from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, training
+from .config import Config, ParameterError
+from .discriminators import Discriminator
 from .dmlc import DistributedError
 from .files import Busy, alone, read_json, replacing
-from .parameters import ParameterError, checked
 from .settings import OPTIONAL, RunBusy, RunError, run_name, settings_of
+from .vae import VAE
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
 
 NUM_PICTURES = 10
 NUM_MEASURED = 1_000  # validation pictures, at most, whose reconstructions are measured
+OWN_RESULTS = "results/own"  # not in git
+UNFINISHED = "unfinished"
 
 
 @dataclasses.dataclass
@@ -53,6 +61,23 @@ class Run:
     metrics: dict
     reconstructions: np.ndarray
 
+    def table(self):
+        """Everything that was measured, a row each: losses in nats per image, then quality.
+
+        What could not be measured on these images is not in it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With the columns 'value' and 'meaning'.
+        """
+        rows = {name.replace("_", " "): (value, "last epoch of training") for name, value in self.metrics["final"].items()}
+        rows.update({f"validation {name.replace('_', ' ')}": (value, "validation images")
+                     for name, value in self.metrics["validation"].items()})
+        quality = self.metrics["quality"]
+        rows.update({label: (quality[name], direction) for name, (label, direction) in figures.MEASURES.items() if name in quality})
+        return pandas.DataFrame.from_dict(rows, orient="index", columns=["value", "meaning"]).round(3)
+
 
 def run_folder(vae, images, config, discriminator=None):
     """Where :func:`fit` with the same arguments leaves its results."""
@@ -60,23 +85,25 @@ def run_folder(vae, images, config, discriminator=None):
 
 
 def _folder(settings, config):
-    return runtime.results_root(config["results_dir"]) / "images" / run_name(settings)
+    return runtime.results_root(config.results_dir or OWN_RESULTS) / "images" / run_name(settings)
 
 
 def fit(vae, images, config, discriminator=None, progress=None):
     """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
 
-    Both nets begin with Xavier weights drawn from the seed, whatever they held before.  With `kvstore` 'dist_sync' this process is
+    Nets without weights get Xavier weights drawn from the random seed; so do those that still have the
+    weights of :func:`d2lvae.initialize` or of an earlier `fit`.  Any other weights, of an initialiser of
+    one's own or loaded from a file, are kept and recorded.  With `kvstore` 'dist_sync' this process is
     one of several that call `fit` alike and train together; rank 0 alone writes, and all have the same outcome.
 
     Parameters
     ----------
     vae : VAE
     images : ImageSet
-    config : dict
-        The notebook's parameters, from :func:`d2lvae.check_parameters`; `batch_size` is all workers' together.
-    discriminator : HybridBlock, optional
-        Trained along; by default its verdict, times `disc_weight`, joins the VAE's loss (`learned_loss`).
+    config : Config
+        `batch_size` is all workers' together.
+    discriminator : Discriminator, optional
+        Trained along; by default its adversarial loss, times `disc_weight`, joins the VAE's loss (`learned_loss`).
     progress : callable, optional
         Called after each minibatch with its number of pictures.
 
@@ -87,7 +114,9 @@ def fit(vae, images, config, discriminator=None, progress=None):
     Raises
     ------
     RunError
-        The results folder cannot be written or belongs to another configuration.
+        The results folder cannot be written or belongs to another configuration, or weights cannot be begun with.
+    ParameterError
+        Parameters that contradict each other, the images or the nets, or that have changed in the notebook.
     CheckpointError
         With `resume`: the checkpoints are damaged or of another configuration.
     FloatingPointError
@@ -95,17 +124,76 @@ def fit(vae, images, config, discriminator=None, progress=None):
     DistributedError
         With `kvstore` 'dist_sync': a worker, a server or the scheduler is missing or has died.
     """
+    _check_kinds(vae, discriminator, config)
     settings, history = settings_of(vae, images, config, discriminator), []
+    nets = {name: net for name, net in (("vae", vae), ("disc", discriminator)) if net is not None}
+    own_weights = {name: _own_weights(name, net, config.resume) for name, net in nets.items()}
+    own_weights = {name: checksum for name, checksum in own_weights.items() if checksum}
+    if own_weights:
+        settings["own_weights"] = own_weights
     folder = _folder(settings, config)
-    with team.joined(checked("kvstore", config.get("kvstore", "local"))) as workers:
+    with team.joined(config.kvstore) as workers:
         try:
-            _agree(workers, settings, config["resume"])
+            _agree(workers, settings, config.resume)
             with _alone(folder) if workers.rank == 0 else contextlib.nullcontext():
-                learner = _learner(vae, discriminator, settings, workers)
-                return _train(learner, images, settings, history, folder, config["resume"], progress)
+                for place, (name, net) in enumerate(nets.items()):
+                    _begin(net, settings["seed"] + place, name in own_weights, config.resume or workers.rank > 0)
+                pixel_loss = config.pixel_loss if callable(config.pixel_loss) else None
+                learner = training.Learner(vae, discriminator, settings, workers, pixel_loss)
+                return _train(learner, images, settings, history, folder, config.resume, progress)
         except DistributedError as error:
             kept = f"{len(history)} of {settings['epochs']} epochs are kept" if history else "no epoch was finished"
             raise DistributedError(f"{error}. Start all processes anew, with -p resume True to go on from the last checkpoint ({kept})") from None
+        finally:
+            for name, net in nets.items():
+                if training.has_weights(net):
+                    net.left_by_fit, net.began_from = training.weights_checksum(net), own_weights.get(name)
+
+
+def _check_kinds(vae, discriminator, config):
+    """Refuse nets and parameters that are not what `fit` takes, before any work."""
+    for net, kind in ((vae, VAE), (discriminator, Discriminator)):
+        if net is not None and not isinstance(net, kind):
+            raise TypeError(f"{type(net).__name__} is no d2lvae.{kind.__name__}: derive its class from it")
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a d2lvae.Config; found {type(config).__name__}. Config.from_dict makes one from a dict")
+    if discriminator is not None and config.learned_loss != "adversarial" and not hasattr(discriminator, "features"):
+        raise ParameterError(f"learned_loss {config.learned_loss!r} compares features, and {type(discriminator).__name__} has no "
+                             "method `features`. For example: -p learned_loss adversarial")
+
+
+def _own_weights(name, net, resume):
+    """A checksum of weights that somebody else has given a net; None if it has none, or those of `initialize` or `fit`.
+
+    Raises
+    ------
+    RunError
+        A training that began from weights of somebody's own has changed them, so that it cannot begin from them again.
+    """
+    if not training.has_weights(net):
+        return None
+    training.prepare(net)
+    checksum = training.weights_checksum(net)
+    if checksum != getattr(net, "left_by_fit", None):
+        return f"{checksum:08x}"
+    began_from = getattr(net, "began_from", None)
+    if began_from and not resume:
+        raise RunError(f"the {name} began from weights of its own, which training has changed. Make it and give it its weights again, "
+                       "or go on with resume True")
+    return began_from
+
+
+def _begin(net, seed, has_own_weights, quiet):
+    """Give a net the weights that a run begins with, and say which if they are not what one would think."""
+    words = None
+    if has_own_weights:
+        words = "begins from the weights that it has been given, not from the seed's"
+    else:
+        if training.has_weights(net) and hasattr(net, "began_from"):
+            words = f"had been trained before; it begins anew from seed {seed} (resume True would go on)"
+        training.initialize(net, seed)
+    if words and not quiet:
+        print(f"{type(net).__name__} {words}.", flush=True)
 
 
 @contextlib.contextmanager
@@ -127,19 +215,11 @@ def _cannot_be_written(folder, error):
     return RunError(f"the results folder {folder} cannot be written ({error.strerror or error}): choose another with results_dir")
 
 
-def _learner(vae, discriminator, settings, workers):
-    """The nets, begun anew, and what teaches them."""
-    training.initialize(vae, settings["seed"])
-    if discriminator is not None:
-        training.initialize(discriminator, settings["seed"] + 1)
-    return training.Learner(vae, discriminator, settings, workers)
-
-
 def _train(learner, images, settings, history, folder, resume, progress):
     """What :func:`fit` does once all workers agree and the folder is nobody else's."""
-    workers = learner.team
+    workers, work = learner.team, folder / UNFINISHED
     if workers.rank == 0:
-        _claim(folder, settings)
+        _claim(folder, settings, resume)
     made_with = {"processor_threads": runtime.threads(), "workers": workers.size}
     if resume:
         begun_with = _resume(learner, folder, settings, history, -(-len(images.train) // settings["batch_size"]))
@@ -149,7 +229,7 @@ def _train(learner, images, settings, history, folder, resume, progress):
         if workers.rank == 0:
             arrays, steps = learner.state()
             record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads(), "workers": workers.size}
-            checkpoints.save_checkpoint(folder, arrays, record)
+            checkpoints.save_checkpoint(work, arrays, record)
 
     finished = training.train(learner, images.train, settings, history, keep, progress)
     if not finished and workers.rank == 0:
@@ -157,17 +237,32 @@ def _train(learner, images, settings, history, folder, resume, progress):
               f"goes on after the {len(history)} finished epoch(s).", flush=True)
     for optimizer in learner.optimizers.values() if workers.size > 1 else ():  # BatchNorm's statistics are each worker's own
         checkpoints.set_net_arrays(optimizer.net, workers.arrays_of_first(checkpoints.net_arrays(optimizer.net)))
-    run = _record(learner, images, settings, history, finished, folder, made_with) if workers.rank == 0 else None
-    return _share(run, learner, images, folder)
+    run = _record(learner, images, settings, history, finished, work, made_with) if workers.rank == 0 else None
+    if run is not None and finished:
+        _publish(folder)
+        run.folder = folder
+    return _share(run, learner, images, work)
+
+
+def _publish(folder):
+    """Put what a finished run has left in place of an earlier one.
+
+    Its record goes last: a kill in between leaves it where it was, and the next start ends what was begun.
+    """
+    work = folder / UNFINISHED
+    for path in sorted(work.iterdir(), key=lambda path: path.name == "metrics.json"):
+        os.replace(path, folder / path.name)
+    work.rmdir()
 
 
 def _share(run, learner, images, folder):
     """Rank 0's run, on every worker; says where the results are."""
     workers = learner.team
-    first = workers.gather(run and [runtime.shown(folder), platform.node(), run.history, run.metrics])[0]
+    first = workers.gather(run and [runtime.shown(run.folder), platform.node(), run.history, run.metrics])[0]
     if run is None:
         place, host, history, found = first
-        run = Run(folder, history, found, reconstruct(learner.vae, images.validation[:NUM_PICTURES]))
+        run = Run(folder.parent if found["finished"] else folder, history, found,
+                  reconstruct(learner.vae, images.validation[:NUM_PICTURES]))
         print(f"worker {workers.rank} of {workers.size}: worker 0 has written the results, {place} on {host}", flush=True)
     else:
         print(f"results: {first[0]}", flush=True)
@@ -197,43 +292,70 @@ def _agree(workers, settings, resume):
                            "give all the same parameters and the same data (data_sha256 is a checksum of the pictures)")
 
 
-def _claim(folder, settings):
+def _claim(folder, settings, resume):
     """Make sure that the folder is ours and can be written, before any work."""
-    if os.path.lexists(folder / "metrics.json"):
-        try:
-            earlier = read_json(folder / "metrics.json")
-            config = dict(earlier["config"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
-                           "away, or choose another results_dir") from None
-        differing = [name for name in sorted({*settings, *config})
-                     if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))]
-        if differing:
-            raise RunError(f"{folder} holds the results of another configuration (different in its metrics.json: "
-                           f"{', '.join(differing)}): move it away, or choose another results_dir")
-        print(f"Results of this configuration are here already (it has been run before, on "
-              f"{earlier.get('finished_at', '?')}); they are replaced when this run ends.")
+    work = folder / UNFINISHED
     try:
-        for unfinished in folder.glob(".*.part"):  # of a run that was killed while writing
+        if os.path.lexists(work / "metrics.json") and read_json(work / "metrics.json").get("finished"):
+            _publish(folder)  # which a kill had cut short
+        work.mkdir(exist_ok=True)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"{work} cannot be brought to its end ({error}): move it away") from None
+    if os.path.lexists(folder / "metrics.json"):
+        _check_earlier(folder, settings)
+    kept = checkpoints.epochs_kept(work, settings, OPTIONAL)
+    if kept > 0 and not resume:
+        print(f"note: an unfinished run of these parameters, {kept} of {settings['epochs']} epochs, is in {runtime.shown(work)}. This one "
+              "begins at the beginning and will replace it; resume True would go on.", flush=True)
+    try:
+        for unfinished in work.glob(".*.part"):  # of a run that was killed while writing
             unfinished.unlink()
-        with replacing(folder / ".writable"):
+        with replacing(work / ".writable"):
             pass
-        (folder / ".writable").unlink()
+        (work / ".writable").unlink()
     except OSError as error:
         raise _cannot_be_written(folder, error) from None
 
 
+def _check_earlier(folder, settings):
+    """Make sure that the results in a folder are of the same configuration."""
+    try:
+        earlier = read_json(folder / "metrics.json")
+        config = dict(earlier["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
+                       "away, or choose another results_dir") from None
+    differing = [name for name in sorted({*settings, *config})
+                 if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))]
+    if differing:
+        raise RunError(f"{folder} holds the results of another configuration (different in its metrics.json: "
+                       f"{', '.join(differing)}): move it away, or choose another results_dir")
+    print(f"Results of this configuration are here already (it has been run before, on "
+          f"{earlier.get('finished_at', '?')}); they stay until this run has come to its end.")
+
+
+def _find_checkpoint(learner, folder, settings, epoch_steps):
+    """The furthest checkpoint of these parameters, in this folder or in that of a run of fewer or more epochs."""
+    pattern = run_name({**settings, "epochs": "*"}).split("/")[1]
+    others = sorted(path for path in folder.parent.glob(pattern) if path != folder)
+    places = [place for path in (folder, *others) for place in (path / UNFINISHED, path)]
+    kept = {place: checkpoints.epochs_kept(place, settings, OPTIONAL) for place in places}
+    usable = [place for place in places if place in (folder / UNFINISHED, folder) or 0 <= kept[place] <= settings["epochs"]]
+    found = None
+    for place in sorted(usable, key=lambda place: -kept[place]):
+        found = found or checkpoints.load_checkpoint(place, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
+    return found
+
+
 def _resume(learner, folder, settings, history, epoch_steps):
     """Bring the learner and the history to where the last whole checkpoint was; gives what it was made with."""
-    workers, found = learner.team, None
-    if workers.rank == 0:
-        found = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
+    workers = learner.team
+    found = _find_checkpoint(learner, folder, settings, epoch_steps) if workers.rank == 0 else None
     arrays, record = found or (None, None)
     record = workers.gather(record)[0]
     if record is None:
         if workers.rank == 0:
-            print("resume: no checkpoint of just these parameters (epochs included) yet, so this run begins "
-                  "at the beginning.")
+            print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")
         return None
     if workers.rank == 0:
         learner.set_state(arrays, record["steps"])
@@ -299,7 +421,8 @@ def _metrics(learner, images, settings, history, finished, made_with):
         "finished": finished, "epochs_done": len(history), "finished_at": time.strftime("%Y-%m-%d"),
         "final": final, "validation": training.evaluate(learner, images.validation, settings), "quality": quality(learner.vae, images), **speed,
         "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
-                 "num_train": len(images.train), "num_validation": len(images.validation)},
+                 "num_train": len(images.train), "num_validation": len(images.validation),
+                 **({} if images.seed is None else {"seed": images.seed})},
         "config": settings, "device": str(learner.ctx), **made_with,
         "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
                      "numpy": np.__version__, "d2lvae": __version__},
@@ -326,18 +449,24 @@ def quality(vae, images):
     -------
     dict
         The means of all measures in :data:`d2lvae.metrics.PER_IMAGE`; 'kid', the kernel distance of the reconstructions from the
-        originals (by the features of the classifier that 'kid_features' names; comparable with no one else's; None for a set that
-        there is no classifier for); 'num_images'.
+        originals (by the features of the classifier that 'kid_features' names; comparable with no one else's); 'num_images'.
+        What these images cannot be measured by is not in it, but in 'not_measured', with the reason.
     """
     originals = images.validation[:NUM_MEASURED]
     reconstructions = reconstruct(vae, originals)
-    means = {name: float(values.mean()) for name, values in metrics.per_image(originals, reconstructions).items()}
+    found, missing = {"num_images": len(originals)}, {}
+    for name, measure in metrics.PER_IMAGE.items():
+        try:
+            found[name] = float(measure(originals, reconstructions).mean())
+        except ValueError as error:  # too small an image, or of too many channels
+            missing[name] = str(error)
     try:
         judge = classifier.classifier_for(images)
-    except ValueError as error:  # a set of somebody's own
-        return {**means, "kid": None, "kid_features": str(error), "num_images": len(originals)}
-    kid = metrics.kernel_distance(*(classifier.features(judge, pictures) for pictures in (originals, reconstructions)))
-    return {**means, "kid": kid, "kid_features": judge.about["trained_on"], "num_images": len(originals)}
+        features = [classifier.features(judge, each) for each in (originals, reconstructions)]
+        found.update(kid=metrics.kernel_distance(*features), kid_features=judge.about["trained_on"])
+    except ValueError as error:  # a set of one's own, or a single image
+        missing["kid"] = str(error)
+    return {**found, **({"not_measured": missing} if missing else {})}
 
 
 def _csv(history):

@@ -96,8 +96,11 @@ def data_root():
 
 
 def results_root(results_dir=""):
-    """Where runs leave their results: `results_dir` if it is not empty, else `results/` of the project."""
-    return pathlib.Path(results_dir).expanduser() if results_dir else project_root() / "results"
+    """A folder of results: `results_dir`, and if it is relative, below the project's folder; '' is the project's `results/`.
+
+    `~` and variables such as `$HOME` stand for what they do in a shell.
+    """
+    return project_root() / pathlib.Path(os.path.expandvars(results_dir or "results")).expanduser()
 
 
 def shown(path):

@@ -1,22 +1,30 @@
-"""What a run depends on, and the name of the folder that its results are in."""
+"""What a run depends on, taken from what is used; and the name of the folder that its results are in."""
+import zlib
+
+import mxnet as mx
+
+from .config import DEFAULTS, ParameterError
 from .datasets import FACES
-from .parameters import ParameterError, checked
 
-__all__ = ["RunError", "OFF", "FLOAT32", "OPTIONAL", "USUAL", "run_name", "settings_of"]
+__all__ = ["RunBusy", "RunError", "OPTIONAL", "check_images", "check_nets", "run_name", "settings_of"]
 
-# The original project's settings: folder names tell only what differs from them.
+TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
+# In the settings only if they are on: what a record means that does not name them.
+OF_DISCRIMINATORS = ("learned_loss", "feature_weight", "disc_lr", "num_solo_epochs")
+OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision")}
+# Folder names tell only what differs from the original project's settings.
 USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
-OFF = {"learned_loss": "adversarial", "feature_weight": 1.0, "disc_lr": 0.0, "num_solo_epochs": 0, "pixel_weight_decay": 1.0,
-       "min_disc_loss": 0.0, "max_disc_loss": 0.0}  # of a run with a discriminator; in its settings only if they are on
-FLOAT32 = {"precision": "float32"}  # likewise, of any run
-OPTIONAL = {**OFF, **FLOAT32}  # what a record means that does not name them
 USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
 USUAL_IMAGE_SIZE = 64  # of faces
-USUAL_RESNET = "resnet18_v1"
-# What the original's folder names tell of each net.
+# What the original's folder names tell of each net; of a net of one's own they tell all numbers.
 NAMES = {"ConvDisc": "ConvDisc_LeakyReLU", "ResNetDisc": "ResNet"}
-NUMBERS = {"DenseVAE": ("num_latents", "num_layers", "num_hiddens"), "ConvVAE": ("num_latents", "base_channels"),
-           "DenseLogReg": ("num_layers", "num_hiddens"), "ConvDisc": ("base_channels",), "ResNetDisc": ()}
+STRINGS = {"upsampling": "transposed", "name": "resnet18_v1"}  # told where they differ from these
+LABELS = {"name": "disc_net"}
+# Parameters of a notebook, and what the nets' own records call them.
+OF_VAE = {name: name for name in ("num_latents", "num_layers", "num_hiddens", "base_channels", "upsampling")}
+OF_DISC = {"disc_num_layers": "num_layers", "disc_num_hiddens": "num_hiddens",
+           "disc_base_channels": "base_channels", "disc_net": "name"}
+SETS = {"mnist": ("MNIST",), "anime": ("anime",), "drawn": ("drawn_digits", "drawn_faces")}
 
 
 class RunError(RuntimeError):
@@ -35,7 +43,7 @@ def run_name(settings):
     """
     nets = [settings[part] for part in ("vae", "disc") if part in settings]
     faces = settings["data"] in FACES
-    numbers = [net[name] for net in nets for name in NUMBERS[net["net"]]]
+    numbers = [value for net in nets for value in _numbers(net)]
     if len(nets) == 1 and not faces:
         numbers.append(settings["pixel_loss"])
     numbers.append(settings["epochs"])
@@ -46,6 +54,10 @@ def run_name(settings):
     return f"{'_'.join(names)}_on_{settings['data']}/{'_'.join(map(str, numbers))}"
 
 
+def _numbers(net):
+    return [value for name, value in net.items() if type(value) in (int, float, bool)]
+
+
 def _unusual(settings, nets, faces):
     """The settings that the original's folder name does not tell and that differ from the original's."""
     usual, found = {**USUAL, **OPTIONAL}, {**OPTIONAL, **settings}
@@ -54,58 +66,122 @@ def _unusual(settings, nets, faces):
         found["image_size"] = nets[0]["image_shape"][1]
     if len(nets) == 2 and not faces:
         usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
-    usual["upsampling"], found["upsampling"] = "transposed", nets[0].get("upsampling", "transposed")
-    usual["disc_norm"], found["disc_norm"] = "batch", nets[-1].get("norm", "batch")
-    if nets[-1]["net"] == "ResNetDisc":
-        usual["disc_net"], found["disc_net"] = USUAL_RESNET, nets[-1]["name"]
-    return [(name, found[name]) for name, value in usual.items() if found[name] != value]
+    strings = [(LABELS.get(name, name), value) for net in nets for name, value in net.items()
+               if type(value) is str and name != "net" and value != STRINGS.get(name)]
+    weights = [(f"{part}_weights", checksum) for part, checksum in settings.get("own_weights", {}).items()]
+    return [(name, found[name]) for name, value in usual.items() if found[name] != value] + strings + weights
 
 
 def settings_of(vae, images, config, discriminator=None):
     """All that a run's numbers depend on, but for the machine: what must agree when it is resumed.
 
+    Taken from what is used, the nets and the images; the parameters must not contradict them.
+
     Parameters
     ----------
     vae : VAE
     images : ImageSet
-    config : dict
-        A notebook's parameters.
+    config : Config
     discriminator : HybridBlock, optional
 
     Returns
     -------
     dict
-        What the seed's recipe does not have is in it only if it is on.
+        What the original's recipe does not have is in it only if it is on.
 
     Raises
     ------
     RunError
-        A parameter is missing, or belongs to a discriminator that is not there.
+        A parameter belongs to a discriminator that is not there.
     ParameterError
-        Parameters that contradict each other.
+        Parameters that contradict each other, the images or the nets.
     """
-    names = ["epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed", "num_train"]
-    missing = [name for name in [*names, "resume", "results_dir"] if name not in config]
-    if missing:
-        raise RunError(f"the parameters lack {', '.join(missing)}: every notebook's first cell sets them")
-    settings = {name: checked(name, config[name]) for name in names}
-    settings.update(data=images.name, data_sha256=images.sha256(), vae=vae.config)
-    settings.update({name: checked(name, config[name]) for name, usual in FLOAT32.items() if config.get(name, usual) != usual})
-    if "precision" in settings and not any("Conv" in net.config["net"] or "ResNet" in net.config["net"] for net in (vae, discriminator) if net):
-        raise ParameterError("precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32")
+    if config.notebook is not None:
+        config.check_notebook()
+    check_images(images, config)
+    check_nets(vae, discriminator, config)
+    settings = {name: getattr(config, name) for name in TRAINING}
+    if callable(config.pixel_loss):
+        settings["pixel_loss"] = config.pixel_loss.__name__
+    settings.update(num_train=images.num_first, data=images.name, data_sha256=images.sha256(), vae=describe(vae))
     if discriminator is not None:
-        settings.update(disc=discriminator.config, disc_weight=checked("disc_weight", config["disc_weight"]))
-        settings.update({name: checked(name, config[name]) for name, usual in OFF.items() if config.get(name, usual) != usual})
-        if settings.get("learned_loss") == "features":
-            settings["disc_weight"] = 0.0  # its verdict does not count
-        elif "learned_loss" not in settings and "feature_weight" in settings:
-            raise ParameterError(f"feature_weight is {settings['feature_weight']}, but learned_loss 'adversarial' compares no features. "
-                                 "For example: -p learned_loss both")
-        if settings.get("num_solo_epochs", 0) >= settings["epochs"]:
-            raise ParameterError(f"num_solo_epochs must be below epochs ({settings['epochs']}), or the discriminator never learns; "
-                                 f"found {settings['num_solo_epochs']}. For example: -p num_solo_epochs {settings['epochs'] // 2}")
-    for name, usual in {"disc_weight": 0.0, **OFF}.items():
-        if discriminator is None and config.get(name, usual) != usual:
-            raise RunError(f"{name} is {config[name]}, but this experiment has no discriminator: give {usual}, or take a "
-                           "notebook that has one")
+        settings.update(disc=describe(discriminator), disc_weight=config.disc_weight)
+        settings.update({name: getattr(config, name) for name in OF_DISCRIMINATORS if getattr(config, name) != DEFAULTS[name]})
+        if config.learned_loss == "features":
+            settings["disc_weight"] = 0.0  # the adversarial loss does not count
+    if config.precision != DEFAULTS["precision"]:
+        settings["precision"] = config.precision
     return settings
+
+
+def check_images(images, config):
+    """Make sure that the images are those that the parameters ask for.
+
+    Raises
+    ------
+    ParameterError
+        Naming the parameter, and what the images are.
+    """
+    mend = "run the cell that loads the images again, or give the parameter that fits them"
+    limit, number = config.num_train, len(images.train)
+    if limit != images.num_first and not (images.num_first == 0 and limit >= number) and (limit or "num_train" in config.given):
+        raise ParameterError(f"num_train is {limit}, but these images are {number:,} for training "
+                             f"({'the first ones' if images.num_first else 'all of a set'}): {mend}")
+    known = {"data": images.name in SETS.get(config.data, (images.name,)), "seed": images.seed in (None, config.given.get("seed")),
+             "image_size": images.name not in FACES or config.given.get("image_size") == images.image_shape[1]}
+    found = {"data": images.name, "seed": images.seed, "image_size": images.image_shape[1]}
+    for name, agrees in known.items():
+        if name in config.given and not agrees and any(images.name in names for names in SETS.values()):
+            raise ParameterError(f"{name} is {config.given[name]!r}, but these images are {images} ({name} {found[name]!r}): {mend}")
+
+
+def check_nets(vae, discriminator, config):
+    """Make sure that the nets are those that the parameters ask for.
+
+    Raises
+    ------
+    ParameterError
+        Naming the parameter, and what the net has.
+    RunError
+        A parameter of a discriminator without one.
+    """
+    for net, names in ((vae, OF_VAE), (discriminator, OF_DISC)):
+        for name, own in names.items() if net is not None else ():
+            wanted, found = getattr(config, name), net.config.get(own, STRINGS.get(own))
+            if None not in (wanted, found) and wanted != found:
+                raise ParameterError(f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the cell that "
+                                     "makes the net again, or give the parameter that fits it")
+    for name in ("disc_weight", *OF_DISCRIMINATORS):
+        value = getattr(config, name)
+        if discriminator is None and value not in (DEFAULTS[name], 0.0):
+            raise RunError(f"{name} is {value}, but this experiment has no discriminator: give {DEFAULTS[name]}, or take a "
+                           "notebook that has one")
+    if config.precision != "float32" and not any(map(_has_convolutions, (vae, discriminator))):
+        raise ParameterError("precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32")
+
+
+def _has_convolutions(net):
+    return net is not None and "Conv2D" in repr(net)
+
+
+def describe(net):
+    """A net's own record of how it was made, and a mark if its layers are not those that its class makes.
+
+    The mark is a checksum of its layers as they print, so that a changed net has a folder of its own.
+    """
+    fresh, layers = type(net)(**arguments_of(net.config)), layers_of(net)
+    fresh.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+    if layers == layers_of(fresh):
+        return net.config
+    return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
+
+
+def arguments_of(config):
+    """What a net's class is called with to make it again."""
+    return {name: value for name, value in config.items() if name not in ("net", "layers")}
+
+
+def layers_of(net):
+    """A net's layers as text: their kinds, sizes and activations."""
+    shapes = {name[len(net.prefix):]: parameter.shape for name, parameter in net.collect_params().items()}
+    return f"{net!r} {shapes}"

@@ -14,13 +14,13 @@ import numpy as np
 
 from . import classifier, datasets, discriminators, figures, metrics, runs, runtime, vae
 from .checkpoints import load_net
+from .config import Config
 from .files import read_json, replacing
 
 __all__ = ["CONDITIONS", "SIZES", "CONTROLS", "PLAIN", "train_all", "measure_all", "summarize", "reconstructions", "crops", "study", "conclusions",
            "load_summary", "crops_file"]
 
 PLAIN = "plain VAE"
-SHARED = {"batch_size": 64, "lr": 1e-3, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0, "num_train": 0, "resume": True}
 # What differs between the conditions; `disc` is the discriminator's kind, None for a VAE alone.
 ON_DIGITS = {
     PLAIN: {},
@@ -57,15 +57,21 @@ def nets_for(condition, image_shape):
         net = vae.ConvVAE(256, 16, image_shape, condition.get("upsampling", "transposed"))
         width = 1024
     kinds = {"DenseLogReg": lambda: discriminators.DenseLogReg(1, width, image_shape),
-             "ConvDisc": lambda: discriminators.ConvDisc(16, image_shape, condition.get("disc_norm", "batch")),
+             "ConvDisc": lambda: discriminators.ConvDisc(16, image_shape),
              "ResNetDisc": lambda: discriminators.ResNetDisc("resnet18_v1", image_shape)}
     return net, kinds[condition["disc"]]() if "disc" in condition else None
 
 
 def config_for(condition, seed, epochs, results_dir):
-    """The parameters of one run."""
-    own = {name: value for name, value in condition.items() if name not in ("disc", "disc_norm", "upsampling")}
-    return {**SHARED, "disc_weight": 0.0, "epochs": epochs, "seed": seed, "results_dir": str(results_dir), **own}
+    """The parameters of one run.
+
+    Raises
+    ------
+    ParameterError
+        A name in the condition that is no parameter's.
+    """
+    own = {name: value for name, value in condition.items() if name not in ("disc", "upsampling")}
+    return Config.from_dict({"epochs": epochs, "seed": seed, "resume": True, "results_dir": str(results_dir), **own})
 
 
 def finished(folder, data_sha256):

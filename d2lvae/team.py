@@ -18,7 +18,7 @@ import numpy as np
 from mxnet.base import _LIB, check_call
 
 from .dmlc import DistributedError, cluster, settle
-from .parameters import ParameterError
+from .config import ParameterError
 from .rollcall import Member
 
 __all__ = ["Share", "Team", "ALONE", "joined", "workers"]

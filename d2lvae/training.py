@@ -3,6 +3,7 @@ import contextlib
 import signal
 import threading
 import time
+import zlib
 
 import mxnet as mx
 import numpy as np
@@ -20,7 +21,6 @@ from .team import ALONE, Share
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 
 VERDICT, FEATURES = "adversarial_loss", "feature_loss"
-DECAY_EVERY = 25  # epochs
 LEARNED = {"adversarial": (VERDICT,), "features": (FEATURES,), "both": (VERDICT, FEATURES)}  # what a VAE pays to its discriminator
 
 
@@ -31,12 +31,52 @@ def streams(seed, *path):
 
 
 def initialize(net, seed, ctx=None):
-    """Xavier weights that depend only on the net and the seed, and a compiled graph."""
+    """Give a net Xavier weights that depend only on the net and the random seed, and compile it.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        A VAE or a discriminator; `fit` draws its weights from the seed, the discriminator's from
+        seed + 1.
+    seed : int
+    ctx : mxnet.Context, optional
+        A GPU if there is one, else the CPU.
+    """
+    complete(net)
     mx.random.seed(streams(seed)[0])
     net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
+    prepare(net)
+    net.left_by_fit = weights_checksum(net)
+
+
+def prepare(net):
+    """Make an initialised net ready for training, whatever its weights: shapes, constraints, compilation."""
+    complete(net)
     for layer in layers.constrained(net):
         layer.constrain()
     net.hybridize(static_alloc=True, static_shape=True)
+
+
+def complete(net):
+    """Settle the shapes that a net's layers leave open, as `nn.Dense(400)` does."""
+    parameters = net.collect_params().values()
+    if any(not p.shape or 0 in p.shape for p in parameters):
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+    if any(p._deferred_init for p in parameters):
+        net(mx.nd.zeros((1, *net.image_shape)))  # gives them their weights
+
+
+def has_weights(net):
+    """Whether a net has been initialised, by whomever."""
+    return all(p._data is not None or p._deferred_init for p in net.collect_params().values())
+
+
+def weights_checksum(net):
+    """A number that tells a net's weights from others."""
+    checksum = 0
+    for array in net_arrays(net).values():
+        checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
+    return checksum
 
 
 def on_device(images, ctx):
@@ -55,9 +95,11 @@ class Learner:
         Initialised, on the same device; None for a VAE alone.
     config : dict
         `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, perhaps `precision`, and with a discriminator `disc_weight` and
-        perhaps `learned_loss`, `feature_weight`, `disc_lr` and `min_disc_loss`.
+        perhaps `learned_loss`, `feature_weight` and `disc_lr`.
     team : Team
         The workers that train together; each computes with its share of every minibatch, and all add up their gradients.
+    pixel_loss : callable, optional
+        Images' logits and images (N, C, H, W) -> (N,); by default the one that `config` names.
 
     Notes
     -----
@@ -76,7 +118,7 @@ class Learner:
         teaches the decoder alone.
     """
 
-    def __init__(self, vae, discriminator, config, team=ALONE):
+    def __init__(self, vae, discriminator, config, team=ALONE, pixel_loss=None):
         self.vae, self.discriminator, self.config, self.team = vae, discriminator, config, team
         self.ctx = next(iter(vae.collect_params().values())).list_ctx()[0]
         self.vae_optimizer = Optimizer(vae, config["lr"])
@@ -88,12 +130,8 @@ class Learner:
         learned = _learned(config) if discriminator is not None else ()
         self.is_judged, self.is_compared = VERDICT in learned, FEATURES in learned
         self.precision = config.get("precision", "float32")
+        self.pixel_loss = pixel_loss or losses.PIXEL_LOSSES[config["pixel_loss"]]
         self.graphs, self.share = {}, None
-
-    def follow(self, config):
-        """Go on with other weights of the losses: those of an epoch of a schedule."""
-        if config != self.config:
-            self.config, self.graphs = config, {}
 
     def _graph(self, function, num_inputs, batch_size, share=None, **nets):
         """The compiled `function` for this batch size (an epoch's last batch may be smaller than the others)."""
@@ -127,7 +165,7 @@ class Learner:
         images = images.astype("float32") / 255
         mean, log_var = self.vae.encode(images)
         logits, *others = self._decoded(self.vae.reparameterize(mean, log_var))
-        pixel = losses.PIXEL_LOSSES[config["pixel_loss"]](logits, images)
+        pixel = self.pixel_loss(logits, images)
         kl = losses.kl_divergence(mean, log_var)
         loss = pixel * config["pixel_weight"] + kl * config["kl_weight"]
         sums = mx.sym.concat(pixel.sum(), kl.sum(), dim=0)
@@ -245,16 +283,14 @@ class Learner:
         """One step of the discriminator towards telling real pictures from fakes; its summed loss.
 
         The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
-        that cannot tell.  Below `min_disc_loss` an image it has learnt enough and rests: it judges, but its
-        weights stay (a usual way of keeping the two nets in balance, not part of the seed's recipe).
+        that cannot tell.
         """
-        share, limit = self.share or Share(len(real), 0, len(real)), self.config.get("min_disc_loss", 0.0)
+        share = self.share or Share(len(real), 0, len(real))
         graph = self._graph(self._judgement, 1 + len(fakes), len(real), learning=[self.discriminator])
         with autograd.record():
             loss, total = graph(real.detach(), *(fake.detach() for fake in fakes))
         loss.backward()
-        if not limit or self.team.total(total.asscalar() * share.counts) >= limit * share.whole:
-            self._learn(self.disc_optimizer, share)
+        self._learn(self.disc_optimizer, share)
         return total
 
     def verdict(self, *inputs):
@@ -319,20 +355,6 @@ def _means(sums, num_images, config, team=ALONE):
     return {"loss": loss, **means}
 
 
-def scheduled(config, history):
-    """The configuration with the losses' weights in the epoch that follows `history`.
-
-    `pixel_weight_decay` is a factor on the pixel loss every 25 epochs; after an epoch in which the discriminator lost more
-    than `max_disc_loss` an image, the VAE does not listen to it for one epoch, in which it goes on learning.  (Both as the
-    seed's author tried them later.)
-    """
-    decayed = config["pixel_weight"] * config.get("pixel_weight_decay", 1.0) ** (len(history) // DECAY_EVERY)
-    now, limit = {**config, "pixel_weight": decayed}, config.get("max_disc_loss")
-    if limit and history and history[-1].get("disc_loss", 0) > limit:
-        now.update(disc_weight=0.0, feature_weight=0.0)
-    return now
-
-
 @contextlib.contextmanager
 def _interruptible():
     """Turn Ctrl-C into a wish (`wish.is_set()`) that is granted after the minibatch; a second one stops at once."""
@@ -365,7 +387,7 @@ def train(learner, images, config, history, on_epoch, progress=None):
     images : numpy.ndarray, uint8, shape (N, C, H, W)
         The training pictures.
     config : dict
-        `epochs`, `batch_size`, `seed`, the losses' weights, and perhaps `num_solo_epochs`, `pixel_weight_decay`, `max_disc_loss`.
+        `epochs`, `batch_size`, `seed`, the losses' weights, and perhaps `num_solo_epochs`.
     history : list of dict
         A record an epoch; extended in place.
     on_epoch : callable
@@ -392,15 +414,13 @@ def train(learner, images, config, history, on_epoch, progress=None):
     with _interruptible() as team.wish, contextlib.closing(bar):
         for epoch in range(len(history), epochs):
             started = time.monotonic()  # not d2l.Timer: the clock on the wall may be set back
-            now = scheduled(config, history)
-            learner.follow(now)
             sums, solo = [], epoch < config.get("num_solo_epochs", 0)
             for batch in minibatches(images, config["batch_size"], config["seed"], epoch):
                 sums.append(learner.step(batch, solo))
                 if len(sums) > 16:
                     sums[-16].wait_to_read()  # on a GPU, lets the queue grow no further
                 if len(sums) % 64 == 0 and not quiet:
-                    shown = _means(sums, len(sums) * config["batch_size"] / team.size, now)
+                    shown = _means(sums, len(sums) * config["batch_size"] / team.size, config)
                     bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
                 bar.update(len(batch))
                 if progress is not None:
@@ -408,7 +428,7 @@ def train(learner, images, config, history, on_epoch, progress=None):
                 if team.is_stopping():
                     mx.nd.waitall()
                     return False
-            means = _means(sums, len(images), now, team)
+            means = _means(sums, len(images), config, team)
             seconds = time.monotonic() - started
             if not np.isfinite(list(means.values())).all():
                 raise FloatingPointError(

@@ -4,10 +4,11 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 (reparameterize, reconstruct, sample, interpolate) is written once, in :class:`VAE`.
 """
 import mxnet as mx
+import numpy as np
+from mxnet import autograd
 from mxnet.gluon import nn
 
 from .layers import Dense, ResizeConv, noise_like
-from .parameters import checked
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
@@ -21,15 +22,41 @@ def _hidden_layers(num_layers, num_hiddens, in_units):
     return layers, in_units
 
 
+def _in_unit_range(images):
+    """The same images, if they are what a VAE takes; of Symbols nothing can be told.
+
+    While a loss is recorded the values are not looked at, which would wait for the device.
+    """
+    if isinstance(images, mx.nd.NDArray):
+        found = np.dtype(images.dtype).name
+        if found == "float32" and images.size and not autograd.is_recording():
+            low, high = images.min().asscalar(), images.max().asscalar()
+            found = "" if -1e-3 <= low and high <= 1.001 else f"{found} from {low:g} to {high:g}"
+        if found not in ("", "float32"):
+            raise ValueError(f"images must be float32 with intensities in [0, 1]; found {found}. "
+                             "From uint8: mx.nd.array(images).astype('float32') / 255")
+    return images
+
+
 class VAE(mx.gluon.HybridBlock):
     """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.
+
+    A VAE of one's own has everything that the package's have (training, resuming, loading, export) if
+
+    - it calls ``super().__init__(num_latents, image_shape, **sizes)``, where `sizes` are all other
+      arguments that it was made with, by name (numbers and texts);
+    - it sets `encoder` and `decoder` within ``self.name_scope()``.
+
+    Its class must be defined before :func:`d2lvae.load_net` can load it.
 
     Parameters
     ----------
     num_latents : int
         The number L of latents.
     image_shape : tuple of int
-        (C, H, W) of the pictures.
+        (C, H, W) of the images.
+    **sizes
+        What else a subclass is made with.
 
     Attributes
     ----------
@@ -45,14 +72,25 @@ class VAE(mx.gluon.HybridBlock):
     Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
     """
 
-    def __init__(self, num_latents, image_shape, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, num_latents, image_shape, prefix=None, params=None, **sizes):
+        super().__init__(prefix=prefix, params=params)
         self.num_latents = num_latents
         self.image_shape = tuple(image_shape)
+        self.config = {"net": type(self).__name__, "num_latents": num_latents, **sizes,
+                       "image_shape": list(self.image_shape)}
+
+    def __call__(self, images):
+        return super().__call__(_in_unit_range(images))
 
     def encode(self, images):
-        """Pictures (N, C, H, W) in [0, 1] -> mean and log-variance of their latents, (N, L) each."""
-        return self.encoder(images).split(num_outputs=2, axis=1)
+        """Images (N, C, H, W) in [0, 1] -> mean and log-variance of their latents, (N, L) each.
+
+        Raises
+        ------
+        ValueError
+            Intensities that are not floats in [0, 1], such as uint8 or 0 to 255.
+        """
+        return self.encoder(_in_unit_range(images)).split(num_outputs=2, axis=1)
 
     def reparameterize(self, mean, log_var):
         """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both."""
@@ -73,7 +111,10 @@ class VAE(mx.gluon.HybridBlock):
         return self.decode(mean).sigmoid()
 
     def sample(self, num_images, ctx=None):
-        """Decode `num_images` draws from the prior N(0, 1): (num_images, C, H, W) in [0, 1]."""
+        """Decode `num_images` draws from the prior N(0, 1): (num_images, C, H, W) in [0, 1].
+
+        MXNet's random numbers begin alike in every process: `mx.random.seed` gives others.
+        """
         latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=ctx or mx.cpu())
         return self.decode(latents).sigmoid()
 
@@ -117,9 +158,7 @@ class DenseVAE(VAE):
 
     def __init__(self, num_latents=5, num_layers=3, num_hiddens=400, image_shape=(1, 28, 28),
                  **kwargs):
-        super().__init__(num_latents, image_shape, **kwargs)
-        self.config = {"net": "DenseVAE", "num_latents": num_latents, "num_layers": num_layers,
-                       "num_hiddens": num_hiddens, "image_shape": list(self.image_shape)}
+        super().__init__(num_latents, image_shape, num_layers=num_layers, num_hiddens=num_hiddens, **kwargs)
         channels, height, width = self.image_shape
         num_pixels = channels * height * width
         with self.name_scope():
@@ -166,10 +205,8 @@ class ConvVAE(VAE):
 
     Raises
     ------
-    ParameterError
-        Another word for `upsampling`.
     ValueError
-        Pictures of another size.
+        Pictures of another size, or another word for `upsampling`.
 
     References
     ----------
@@ -178,11 +215,10 @@ class ConvVAE(VAE):
     """
 
     def __init__(self, num_latents=512, base_channels=32, image_shape=(3, 64, 64), upsampling="transposed", **kwargs):
-        super().__init__(num_latents, image_shape, **kwargs)
-        self.config = {"net": "ConvVAE", "num_latents": num_latents, "base_channels": base_channels,
-                       "image_shape": list(self.image_shape)}
-        if checked("upsampling", upsampling) != "transposed":
-            self.config["upsampling"] = upsampling
+        if upsampling not in ("transposed", "resize"):
+            raise ValueError(f"upsampling must be 'transposed' or 'resize'; found {upsampling!r}")
+        sizes = {"base_channels": base_channels, **({"upsampling": upsampling} if upsampling != "transposed" else {})}
+        super().__init__(num_latents, image_shape, **sizes, **kwargs)
         widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
         channels = [self.image_shape[0], *widths]
         with self.name_scope():

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 import report
-from watched import ENVIRONMENT, Watched, differing, folder_of, outcome
+from watched import ENVIRONMENT, Watched, differing, folder_of, outcome, checkpoint_of
 from d2lvae import checkpoints
 
 SIZE = 8_000_000  # bytes of the disk
@@ -62,8 +62,8 @@ def fill(folder):
 def check_left(folder, kept, said, file, words):
     """What must be so after a run that could not write: named file, what happened, what to do; the last whole checkpoint, no half file."""
     expect(file in said and words in said, f"{file} or {words!r} is not in what it said:\n{said}")
-    expect(not list(folder.glob(".*")), f"left behind: {[path.name for path in folder.glob('.*')]}")
-    arrays, record = checkpoints.read_arrays(folder / "checkpoint.npz")
+    expect(not list(folder.rglob(".*")), f"left behind: {[path.name for path in folder.rglob('.*')]}")
+    arrays, record = checkpoints.read_arrays(checkpoint_of(folder))
     expect(len(record["history"]) == kept, f"{kept} epochs were kept, its checkpoint has {len(record['history'])}")
 
 
@@ -79,7 +79,7 @@ def disk_full_in_a_checkpoint(folder, reference):
     disk = mounted(folder / "disk")
     victim = Watched(disk / "results", "--pause", 0.3)
     victim.wait_for(lambda v: v.kept == 2)
-    files = [open(path, "rb") for path in folder_of(disk / "results").glob("checkpoint*.npz")]  # so that they keep their room when they are replaced
+    files = [open(path, "rb") for path in folder_of(disk / "results").rglob("checkpoint*.npz")]  # so that they keep their room when they are replaced
     filler = fill(disk)
     code, said = victim.end()
     for file in files:

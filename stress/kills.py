@@ -45,7 +45,7 @@ class Kills:
         with self.lock:
             self.done += 1
             self.phases[PHASES.get(watched.phase, watched.phase)] += 1
-            self.half_written += bool(folder) and any(folder.glob(".*.part"))
+            self.half_written += bool(folder) and any(folder.rglob(".*.part"))
 
     def fail(self, words):
         with self.lock:

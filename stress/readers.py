@@ -79,11 +79,11 @@ def make_nets(folder):
 @functools.lru_cache(None)
 def a_learner():
     """A learner and its settings."""
-    from d2lvae import training
+    from d2lvae import runs, training
     import victim
     vae, disc = victim.nets()
     training.initialize(vae, 0), training.initialize(disc, 1)
-    settings = {**victim.config("", 3), "vae": vae.config, "disc": disc.config}
+    settings = runs.settings_of(vae, victim.faces(), victim.config("", 3), disc)
     return training.Learner(vae, disc, settings), settings
 
 
@@ -166,7 +166,7 @@ def read_classifier(folder):
 def read_record(folder):
     """Only its configuration is looked at, before the run begins that will replace it."""
     from d2lvae import runs
-    runs._claim(folder, json.loads(a_record().read_text())["config"])
+    runs._check_earlier(folder, json.loads(a_record().read_text())["config"])
     return "claimed"
 
 

@@ -18,8 +18,7 @@ NUM_TRAIN, NUM_VALIDATION = 192, 20
 
 def config(results_dir, epochs):
     """The parameters of its run."""
-    return dict(num_train=0, epochs=epochs, batch_size=32, lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0, disc_weight=10.0,
-                seed=0, resume=True, results_dir=str(results_dir))
+    return d2lvae.Config(epochs=epochs, batch_size=32, disc_weight=10.0, resume=True, results_dir=str(results_dir))
 
 
 def nets():

@@ -82,6 +82,12 @@ def folder_of(results_dir):
     return next(iter(pathlib.Path(results_dir).glob("images/*/*")), None)
 
 
+def checkpoint_of(folder):
+    """Its latest checkpoint, of a run that goes on or of one that has come to its end."""
+    going_on = folder / "unfinished" / "checkpoint.npz"
+    return going_on if going_on.exists() else folder / "checkpoint.npz"
+
+
 def outcome(results_dir):
     """All that must be the same at the end: arrays' bytes, losses, measures, drawn reconstructions; nothing that tells the time."""
     folder = folder_of(results_dir)

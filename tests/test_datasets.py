@@ -12,7 +12,7 @@ from conftest import idx
 
 from d2lvae import datasets, runtime
 from d2lvae.datasets import DataError, ImageSet, Offline, load_digits, load_mnist
-from d2lvae.parameters import ParameterError
+from d2lvae.config import ParameterError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

@@ -25,7 +25,7 @@ FACES = textwrap.dedent("""
         "dense": lambda: (d2lvae.DenseVAE(8, 2, 32, (3, 32, 32)), None),
         "dense + dense": lambda: (d2lvae.DenseVAE(8, 2, 32, (3, 32, 32)), d2lvae.DenseLogReg(1, 32, (3, 32, 32))),
         "conv": lambda: (d2lvae.ConvVAE(8, 4, (3, 32, 32)), None),
-        "conv, resize + spectral": lambda: (d2lvae.ConvVAE(8, 4, (3, 32, 32), "resize"), d2lvae.ConvDisc(4, (3, 32, 32), "spectral")),
+        "conv, resize + conv": lambda: (d2lvae.ConvVAE(8, 4, (3, 32, 32), "resize"), d2lvae.ConvDisc(4, (3, 32, 32))),
         "conv + conv": lambda: (d2lvae.ConvVAE(8, 4, (3, 32, 32)), d2lvae.ConvDisc(4, (3, 32, 32))),
         "conv + ResNet": lambda: (d2lvae.ConvVAE(8, 4, (3, 32, 32)), d2lvae.ResNetDisc("cifar_resnet20_v1", (3, 32, 32))),
     }
@@ -36,7 +36,8 @@ FACES = textwrap.dedent("""
 
     def train(name, config):
         vae, disc = NETS[name]()
-        run = d2lvae.fit(vae, faces(), {**config, "disc_weight": 0.0 if disc is None else 1.0, "results_dir": f"{config['results_dir']}/{name}"}, disc)
+        own = {"disc_weight": 0.0 if disc is None else 1.0, "results_dir": f"{config['results_dir']}/{name}"}
+        run = d2lvae.fit(vae, faces(), d2lvae.Config.from_dict({**config, **own}), disc)
         print("SEEN", name, int(run.reconstructions.sum()), run.history[-1]["loss"], flush=True)
         return run
 

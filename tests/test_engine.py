@@ -11,11 +11,13 @@ from mxnet.gluon import nn
 from simple_step import SimpleLearner
 
 import d2lvae
-from d2lvae import drawing, drawing_faces, layers, parameters, runtime, settings, training
+from d2lvae import drawing, drawing_faces, layers, runtime, settings, training
 from d2lvae.checkpoints import net_arrays
 from d2lvae.graphs import Graph
 from d2lvae.optimizer import Optimizer
 from d2lvae.precision import in_bfloat16
+from d2lvae.config import validate
+import helpers
 
 SMALL = (3, 32, 32)
 needs_bfloat16 = pytest.mark.skipif(not runtime.has_bfloat16(), reason="this processor does not compute in bfloat16")
@@ -207,9 +209,9 @@ def test_pytorch_beside_mxnet_does_not_keep_gluoncv_away(tmp_path):
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
     monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
-    with pytest.raises(parameters.ParameterError, match="precision 'bfloat16' needs a processor.*-p precision float32"):
-        parameters.checked("precision", "bfloat16")
-    assert parameters.checked("precision", "float32") == "float32"
+    with pytest.raises(d2lvae.ParameterError, match="precision 'bfloat16' needs a processor.*-p precision float32"):
+        validate("precision", "bfloat16")
+    assert validate("precision", "float32") == "float32"
 
 
 def test_bfloat16_lowers_wide_convolutions_and_what_follows_them():
@@ -251,7 +253,7 @@ def test_wide_layers_take_the_last_smaller_batch_and_inference(disc, monkeypatch
         training.initialize(vae, 0)
         if net is not None:
             training.initialize(net, 1)
-        settings = {**config, "disc_weight": 2.0, "num_solo_epochs": 1, "min_disc_loss": 0.01}
+        settings = {**config, "disc_weight": 2.0, "num_solo_epochs": 1}
         learner, history = training.Learner(vae, net, settings), []
         training.train(learner, tiny.train, settings, history, lambda: None)
         return [history[0]["loss"], history[1]["loss"], *training.evaluate(learner, tiny.validation[:100], settings).values()]
@@ -299,8 +301,8 @@ def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(
             "pixel_loss": "bce", **settings.USUAL}
     assert settings.run_name(nets) == "ConvVAE_on_drawn_faces/4_8_5"
     assert settings.run_name({**nets, "precision": "bfloat16"}) == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
-    assert "precision" not in settings.settings_of(small_vae(), tiny, {**config, "precision": "float32"}, None)
-    with pytest.raises(parameters.ParameterError, match="convolutions, and these nets have none"):
-        d2lvae.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})
+    assert "precision" not in helpers.settings_of(small_vae(), tiny, {**config, "precision": "float32"}, None)
+    with pytest.raises(d2lvae.ParameterError, match="convolutions, and these nets have none"):
+        helpers.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})
     with pytest.raises(ValueError, match="'float32' or 'bfloat16', found 'half'"):
         Graph(lambda x: [x], 1, 4, precision="half")

@@ -12,6 +12,7 @@ from PIL import Image
 import d2lvae
 from d2lvae import datasets, drawing_pad, explorer, latents, runs, training
 from d2lvae.checkpoints import CheckpointError, net_arrays
+import helpers
 
 SMALL = {**explorer.SMALL, "num_train": 256, "epochs": 1}
 
@@ -29,7 +30,7 @@ def results(tmp_path_factory):
         faces = datasets.drawn_faces(64, 0, 32)
         for num_latents in (16, 12):
             config = {**SMALL, "disc_weight": 0.0, "results_dir": str(folder), "num_train": 64}
-            d2lvae.fit(d2lvae.ConvVAE(num_latents, 4, (3, 32, 32)), faces, config)
+            helpers.fit(d2lvae.ConvVAE(num_latents, 4, (3, 32, 32)), faces, config)
     return folder
 
 
@@ -267,10 +268,10 @@ def test_the_lock_of_another_run_is_a_busy_run(tmp_path, results):
     images = datasets.drawn_digits(32, 0)
     config = {**SMALL, "num_train": 32, "disc_weight": 0.0, "results_dir": str(tmp_path)}
     vae = d2lvae.DenseVAE(5, 1, 8, images.image_shape)
-    folder = runs.run_folder(vae, images, config)
+    folder = helpers.run_folder(vae, images, config)
     folder.mkdir(parents=True)
     with alone(folder / ".lock"), pytest.raises(explorer.RunBusy, match="is being written by another run"):
-        d2lvae.fit(vae, images, config)
+        helpers.fit(vae, images, config)
 
 
 def test_behind_a_server_it_trains_in_the_background(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from PIL import Image
 import d2lvae
 from d2lvae import datasets, drawing_faces, pictures, runtime
 from d2lvae.datasets import DataError, NoPictures, load_faces, real_faces
-from d2lvae.parameters import ParameterError
+from d2lvae.config import ParameterError
 
 RED, BLUE = (220, 20, 30), (20, 30, 200)
 

@@ -14,6 +14,7 @@ from PIL import Image
 import d2lvae
 from d2lvae import figures, files, runs, training
 from d2lvae.runs import RunError
+import helpers
 
 
 def test_bytes_are_on_the_disk_before_their_name_is_and_the_name_before_the_block_ends(tmp_path, monkeypatch):
@@ -89,19 +90,19 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
 
 
 def test_a_second_run_into_the_same_folder_is_refused_at_once(config, tiny, small_vae):
-    folder = runs.run_folder(small_vae(), tiny, config)
+    folder = helpers.run_folder(small_vae(), tiny, config)
     folder.mkdir(parents=True)
     with files.alone(folder / ".lock"):
         with pytest.raises(RunError, match=f"{folder} is being written by another run .process {os.getpid()} on .*results_dir"):
-            d2lvae.fit(small_vae(), tiny, config)
+            helpers.fit(small_vae(), tiny, config)
     assert not list(folder.iterdir())
-    assert d2lvae.fit(small_vae(), tiny, config).folder == folder and not (folder / ".lock").exists()
+    assert helpers.fit(small_vae(), tiny, config).folder == folder and not (folder / ".lock").exists()
 
 
 def test_no_time_is_negative_when_the_clock_is_set_back(config, tiny, small_vae, monkeypatch, capsys):
     looks = []
     monkeypatch.setattr(time, "time", lambda: looks.append(1) or 1e9 - 3600 * len(looks))
-    run = d2lvae.fit(small_vae(), tiny, config)
+    run = helpers.fit(small_vae(), tiny, config)
     assert all(epoch["seconds"] >= 0 and epoch["images_per_second"] > 0 for epoch in run.history) and run.metrics["seconds"] >= 0
     assert "-" not in "".join(line.rsplit(",", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch"))
 
@@ -118,4 +119,4 @@ def test_json_that_cannot_be_read_is_named(tmp_path, kind):
 def test_a_loss_of_the_discriminator_alone_that_is_no_number_ends_the_run(config, tiny, small_vae, small_disc, monkeypatch):
     monkeypatch.setattr(training, "_means", lambda *a: {"loss": 1.0, "pixel_loss": 1.0, "kl": 0.0, "disc_loss": float("nan")})
     with pytest.raises(FloatingPointError, match="'disc_loss': nan"):
-        d2lvae.fit(small_vae(), tiny, {**config, "disc_weight": 1.0}, small_disc())
+        helpers.fit(small_vae(), tiny, {**config, "disc_weight": 1.0}, small_disc())

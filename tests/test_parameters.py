@@ -1,30 +1,48 @@
 """A parameter that is misspelt, of the wrong type or out of range stops before any work."""
+import dataclasses
+
+import numpy as np
 import pytest
 
-from d2lvae.parameters import RULES, ParameterError, check_parameters
+from d2lvae.config import DEFAULTS as ALL_DEFAULTS
+from d2lvae.config import RULES, Config, ParameterError
 
 DEFAULTS = dict(data="auto", num_train=0, epochs=10, batch_size=64, lr=0.001, num_latents=5,
                 pixel_loss="bce", disc_weight=0.0, seed=0, resume=False, results_dir="")
+CALL = "config = d2lvae.Config.from_notebook(globals())"
 
 
-def namespace(cell=None, **changes):
-    """A notebook's globals after its parameters cell and, perhaps, papermill's."""
-    cell = cell or "\n".join(f"{name}: {RULES[name].kind.__name__} = {value!r}" for name, value in DEFAULTS.items())
-    injected = "# Parameters\n" + "\n".join(f"{n} = {v!r}" for n, v in changes.items()) if changes else ""
-    return {"__annotations__": {name: RULES[name].kind for name in DEFAULTS}, "__name__": "__main__",
-            "In": ["", cell, injected], "get_ipython": print, **DEFAULTS, **changes}
+def cell(typed=True, **changes):
+    """The source of a parameters cell."""
+    return "\n".join(f"{name}{f': {RULES[name].kind.__name__}' if typed and name in RULES else ''} = {value!r}"
+                     for name, value in {**DEFAULTS, **changes}.items())
+
+
+def namespace(first=None, *later, **changes):
+    """A notebook's globals after its parameters cell, perhaps papermill's, and perhaps other cells."""
+    injected = ["# Parameters\n" + "\n".join(f"{n} = {v!r}" for n, v in changes.items())] if changes else []
+    found = {"__name__": "__main__", "get_ipython": print, "In": ["", first or cell(), *injected, *later], **DEFAULTS, **changes}
+    for source in (first or "", *later):
+        exec("\n".join(line for line in source.splitlines() if not line.startswith("%")), found)
+    return found
+
+
+def check(found):
+    """What the notebook gave of the parameters."""
+    config = Config.from_notebook(found)
+    return {name: getattr(config, name) for name in config.given}
 
 
 def test_defaults_pass_and_whole_numbers_serve_as_floats():
-    assert check_parameters(namespace()) == DEFAULTS
-    config = check_parameters(namespace(lr=1, disc_weight=0))
-    assert (config["lr"], config["disc_weight"]) == (1.0, 0.0) and type(config["lr"]) is float
+    assert check(namespace()) == DEFAULTS
+    config = Config.from_notebook(namespace(lr=1, disc_weight=0))
+    assert (config.lr, config.disc_weight) == (1.0, 0.0) and type(config.lr) is float
 
 
 @pytest.mark.parametrize("name, value, message", [
     ("epoch", 50, "'epoch' is not a parameter of this notebook; did you mean 'epochs'?"),
     ("learning_speed", 1, "'learning_speed' is not a parameter"),
-    ("num_hiddens", 10, "'num_hiddens' is not a parameter of this notebook"),
+    ("num_units", 10, "'num_units' is not a parameter of this notebook"),
     ("epochs", "ten", "epochs must be a whole number of at least 1; found 'ten' (text)"),
     ("epochs", 0, "epochs must be a whole number of at least 1; found 0"),
     ("epochs", 2.5, "epochs must be a whole number of at least 1; found 2.5"),
@@ -35,6 +53,7 @@ def test_defaults_pass_and_whole_numbers_serve_as_floats():
     ("lr", -1, "lr must be a number above 0; found -1.0"),
     ("lr", float("nan"), "lr must be"),
     ("lr", float("inf"), "lr must be"),
+    ("lr", np.float64("nan"), "lr must be"),
     ("disc_weight", -1.0, "disc_weight must be a number of at least 0; found -1.0"),
     ("data", "MNIST", "data must be 'auto', 'mnist', 'anime' or 'drawn'; found 'MNIST'"),
     ("pixel_loss", "mse", "pixel_loss must be 'bce' or 'l2'"),
@@ -44,31 +63,75 @@ def test_defaults_pass_and_whole_numbers_serve_as_floats():
 ])
 def test_bad_parameters_are_named(name, value, message):
     with pytest.raises(ParameterError) as caught:
-        check_parameters(namespace(**{name: value}))
+        check(namespace(**{name: value}))
     assert message in str(caught.value)
 
 
+def test_numpys_numbers_are_numbers():
+    config = Config.from_dict({"lr": np.float64(0.01), "epochs": np.int64(3), "resume": np.bool_(True), "kl_weight": np.float32(2)})
+    assert (config.lr, config.epochs, config.resume, config.kl_weight) == (0.01, 3, True, 2.0)
+    assert [type(value) for value in (config.lr, config.epochs, config.resume)] == [float, int, bool]
+
+
 def test_what_later_cells_set_does_not_count_when_the_cell_is_run_again():
-    again = namespace(vae=object(), name="x", error=1.5)
-    again["In"] = ["", again["In"][1], "check_parameters(globals())", "name = 'x'\nerror = 1.5", "%magic no python"]
-    assert check_parameters(again) == DEFAULTS
+    again = namespace(None, CALL.replace("d2lvae.", "").replace("Config", "print").replace(".from_notebook(globals())", "()"))
+    again["In"] = ["", cell(), CALL, "name = 'x'\nerror = 1.5", "seed = 3\nname = 'x'", "%magic no python"]
+    assert check(again) == DEFAULTS
 
 
 def test_a_name_misspelt_in_the_cell_itself_and_then_mended():
-    """The annotation of the first try stays in the kernel; it must not count for ever."""
-    wrong = namespace(cell="epoch: int = 5\n" + namespace()["In"][1])
-    wrong["__annotations__"]["epoch"] = int
+    wrong = namespace("epoch: int = 5\n" + cell())
     with pytest.raises(ParameterError, match="'epoch' is not a parameter .* did you mean 'epochs'"):
-        check_parameters({**wrong, "epoch": 5})
-    mended = {**wrong, "epoch": 5, "In": [*wrong["In"], namespace()["In"][1]]}
-    assert check_parameters(mended) == DEFAULTS
+        check(wrong)
+    assert check({**wrong, "In": [*wrong["In"], cell()]}) == DEFAULTS
 
 
-def test_a_weight_where_there_is_no_discriminator():
-    with pytest.raises(ParameterError, match="disc_weight must be 0.0 in this notebook"):
-        check_parameters(namespace(disc_weight=2.0))
+@pytest.mark.parametrize("first, later, expected", [
+    (cell(typed=False), [], {}), (cell().replace("epochs: int = 10", "epochs = 20"), [], {"epochs": 20}),
+    (cell(), ["lr: float = 0.01"], {"lr": 0.01}), (cell(), ["lr = 0.01\nepochs = 3"], {"lr": 0.01, "epochs": 3}),
+    ('"""What to turn."""\n' + cell(), [], {}), ("%%time\n" + cell(), [], {}), (cell(), [cell(epochs=2)], {"epochs": 2})])
+def test_edits_that_students_make(first, later, expected):
+    assert check(namespace(first, *later)) == {**DEFAULTS, **expected}
+
+
+def test_a_magic_on_the_cell_hides_no_misspelt_name():
+    with pytest.raises(ParameterError, match="'epoch' is not a parameter"):
+        check(namespace("%%time\n" + cell(epoch=5)))
+
+
+def test_papermills_own_names_are_no_parameters():
+    assert check(namespace(PAPERMILL_INPUT_PATH="a.ipynb", PAPERMILL_OUTPUT_PATH="b.ipynb", epochs=3)) == {**DEFAULTS, "epochs": 3}
+
+
+def test_without_a_record_of_cells_the_names_count():
+    assert check(DEFAULTS) == DEFAULTS
 
 
 def test_without_the_first_cell_there_is_a_hint():
     with pytest.raises(ParameterError, match="run the first cell"):
-        check_parameters({"__annotations__": {}})
+        check({"In": ["", CALL]})
+
+
+def test_a_parameter_that_has_changed_since_is_named():
+    notebook = namespace()
+    config = Config.from_notebook(notebook)
+    config.check_notebook()
+    dataclasses.replace(config, epochs=3).check_notebook()  # changed on purpose
+    notebook.update(epochs=3)
+    with pytest.raises(ParameterError, match="epochs is 3 now and was 10.*from_notebook"):
+        config.check_notebook()
+
+
+def test_every_parameter_has_a_rule_that_its_default_keeps():
+    assert set(RULES) == set(ALL_DEFAULTS) - {"notebook", "given"}
+    assert Config() == Config.from_dict({name: value for name, value in ALL_DEFAULTS.items() if name in RULES and value is not None})
+
+
+def test_a_loss_of_ones_own_needs_a_name():
+    def cauchy(logits, images):
+        return logits
+
+    assert Config(pixel_loss=cauchy).pixel_loss is cauchy
+    for bad in (lambda logits, images: logits, type("f", (), {"__call__": print})()):
+        with pytest.raises(ParameterError, match="pixel_loss"):
+            Config(pixel_loss=bad)

@@ -27,7 +27,7 @@ TRAINING = textwrap.dedent("""
         from d2lvae import training
         step = training.Learner.step
         training.Learner.step = lambda self, *batch: (time.sleep(0.05), step(self, *batch))[1]
-    run = d2lvae.fit(d2lvae.DenseVAE(5, 2, 50), images, config, d2lvae.DenseLogReg(1, 20))
+    run = d2lvae.fit(d2lvae.DenseVAE(5, 2, 50), images, d2lvae.Config.from_dict(config), d2lvae.DenseLogReg(1, 20))
 """)
 
 

@@ -19,8 +19,9 @@ from conftest import idx
 from PIL import Image
 
 import d2lvae
-from d2lvae import checkpoints, classifier, datasets, parameters, pictures, runs, study, training
+from d2lvae import checkpoints, classifier, config as parameters, datasets, pictures, runs, study, training
 from d2lvae.checkpoints import CheckpointError
+import helpers
 
 PACKAGE = pathlib.Path(d2lvae.__file__).parent
 SOURCES = [*PACKAGE.glob("*.py"), *(PACKAGE.parent / "tools").glob("*.py"), *(PACKAGE.parent / "stress").glob("*.py")]
@@ -107,17 +108,17 @@ def test_a_bomb_in_any_path_runs_nothing(bomb, tmp_path, monkeypatch, config, ti
     net = classifier.Classifier((1, 28, 28), 10)
     training.initialize(net, 0)
     assert not classifier._load(net, tmp_path / "c.npz", key)
-    folder = runs.run_folder(small_vae(), tiny, config)
+    folder = helpers.run_folder(small_vae(), tiny, config)
     folder.mkdir(parents=True)
     for name in ("checkpoint.npz", "checkpoint_previous.npz", "vae.npz"):
         (folder / name).write_bytes(content)
     with pytest.raises(CheckpointError):
         d2lvae.load_net(folder / "vae.npz")
     with pytest.raises(CheckpointError, match="checkpoint.npz.*checkpoint_previous.npz"):
-        d2lvae.fit(small_vae(), tiny, {**config, "resume": True})
+        helpers.fit(small_vae(), tiny, {**config, "resume": True})
     (folder / "metrics.json").write_bytes(content)
     with pytest.raises(runs.RunError, match="metrics.json"):
-        d2lvae.fit(small_vae(), tiny, config)
+        helpers.fit(small_vae(), tiny, config)
     (tmp_path / "MNIST.json").write_bytes(content)
     with pytest.raises(ValueError, match="MNIST.json"):
         study.load_summary("MNIST", tmp_path)
@@ -237,8 +238,8 @@ RECORD = {"config": {"epochs": 2}, "steps": {"vae": 5}, "history": [EPOCH], "thr
     ({"vae/w": np.ones((2, 3))}, {}, "of float32, found .* of float64"),
     ({"more": np.ones(1, np.float32)}, {}, "more should have shape none"),
     ({}, {"steps": {"vae": -5}}, "expected 5 of the VAE"), ({}, {"steps": {"vae": 10 ** 30}}, "expected 5"), ({}, {"steps": [5]}, "expected 5"),
-    ({}, {"steps": {"vae": True}}, "expected 5"), ({}, {"history": "one"}, "not one of at most 2 epochs"),
-    ({}, {"history": [{**EPOCH, "epoch": i} for i in range(3)]}, "not one of at most 2"), ({}, {"history": [{**EPOCH, "loss": float("nan")}]}, "epoch 0 of its history"),
+    ({}, {"steps": {"vae": True}}, "expected 5"), ({}, {"history": "one"}, "not a list of epochs"),
+    ({}, {"history": [{**EPOCH, "epoch": i} for i in range(3)]}, "expected 15 of the VAE"), ({}, {"history": [{**EPOCH, "loss": float("nan")}]}, "epoch 0 of its history"),
     ({}, {"history": [{**EPOCH, "epoch": 1}]}, "epoch 0 of its history"), ({}, {"history": [3]}, "epoch 0"), ({}, {"threads": None}, "threads are not named")])
 def test_a_checkpoint_that_nothing_can_go_on_from_is_refused_though_its_checksum_is_right(tmp_path, arrays, record, words):
     def load():
@@ -274,7 +275,7 @@ def test_parameters_of_any_kind_are_refused_by_name(name, value):
     if name == "results_dir" and isinstance(value, str):
         pytest.skip("any text is a folder's name")
     with pytest.raises(parameters.ParameterError, match=f"^{name} must be"):
-        parameters.checked(name, value)
+        parameters.validate(name, value)
 
 
 def test_a_cache_whose_header_or_notes_were_altered_is_made_anew(tmp_path, capsys):

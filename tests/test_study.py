@@ -105,7 +105,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(digits, tmp_path, monkeyp
     calls, real = [], runs.fit
 
     def fails_at_the_third(net, images, config, disc):
-        calls.append(config["seed"])
+        calls.append(config.seed)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return real(net, images, config, disc)
