@@ -1,6 +1,6 @@
 """A finished run's VAE as ONNX: an encoder and a decoder for other programs, compared with MXNet's own numbers.
 
-    python -m d2lvae.export FOLDER        (a run's folder, with its vae.npz)
+    python -m d2lvae.export FOLDER        (a run's folder, with its vae.npz; or that file)
 
 `encoder.onnx` takes `images` (N, C, H, W) in [0, 1] and gives `mean` and `log_var` (N, L); `decoder.onnx` takes `latents` (N, L)
 and gives `images` (N, C, H, W) in [0, 1].  N may be any number.  Needs the extra `onnx`:
@@ -18,6 +18,7 @@ import numpy as np
 from . import runtime
 from .checkpoints import CheckpointError, load_net
 from .files import replacing
+from .vae import VAE
 
 __all__ = ["ExportError", "to_onnx", "largest_difference"]
 
@@ -149,11 +150,16 @@ def _extra():
 def main():
     """Export the VAE in a run's folder, into that folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=pathlib.Path, help="a run's folder, with its vae.npz")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", type=pathlib.Path,
+                        help="a run's folder, with its vae.npz; or that file")
+    given = parser.parse_args().folder
+    path = given if given.suffix == ".npz" and not given.is_dir() else given / "vae.npz"
     try:
-        vae = load_net(folder / "vae.npz")
-        paths = to_onnx(vae, folder)
+        vae = load_net(path)
+        if not isinstance(vae, VAE):
+            raise ExportError(f"{path} holds a {type(vae).__name__}, not a VAE: give a run's "
+                              "folder, with its vae.npz")
+        paths = to_onnx(vae, path.parent)
     except (ExportError, CheckpointError, OSError) as error:
         sys.exit(f"not exported: {error}")
     written = ", ".join(runtime.shown(path) for path in paths.values())

@@ -1,16 +1,21 @@
 """The latent explorer: directions that are what they say, and a page whose controls do what they say (the browser's part: test_browser.py)."""
 import dataclasses
 import io
+import json
+import os
+import pathlib
 import shutil
 
 import ipywidgets
 import mxnet as mx
+import nbformat
 import numpy as np
+import papermill
 import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import datasets, drawing_pad, explorer, latents, runs, training
+from d2lvae import checkpoints, datasets, drawing_pad, explorer, latents, runs, training
 from d2lvae.checkpoints import CheckpointError, net_arrays
 import helpers
 
@@ -32,6 +37,51 @@ def results(tmp_path_factory):
             config = {**SMALL, "disc_weight": 0.0, "results_dir": str(folder), "num_train": 64}
             helpers.fit(d2lvae.ConvVAE(num_latents, 4, (3, 32, 32)), faces, config)
     return folder
+
+
+def begun(net):
+    training.initialize(net, 0)
+    return net
+
+
+def rewrite(path, change=lambda array: array, net=None):
+    """Change every array of a net's file, or the name of its class."""
+    arrays, record = checkpoints.read_arrays(path)
+    if net is not None:
+        record["config"]["net"] = net
+    checkpoints.write_arrays(path, {name: change(array) for name, array in arrays.items()}, record)
+
+
+def a_run(folder, vae, images, seed=0):
+    """A finished run's files as the explorer reads them, without a training."""
+    folder.mkdir(parents=True)
+    d2lvae.save_net(folder / "vae.npz", begun(vae))
+    config = {"data": images.name, "data_sha256": images.sha256(), "seed": seed, "vae": vae.config}
+    record = {"finished": True, "config": config, "data": {"num_train": len(images.train)}}
+    (folder / "metrics.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mine():
+    """A set of the user's own, in colour: 40 images for training, 20 for validation."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 16, 16), np.uint8)
+    return datasets.ImageSet("mine", images[20:], images[:20], "a user's own", True)
+
+
+@pytest.fixture
+def own_results(mine, tmp_path):
+    """Two nets, of 12 and of 5 latents, trained on the user's own set."""
+    for num_latents in (5, 12):
+        vae = d2lvae.DenseVAE(num_latents, 1, 16, mine.image_shape)
+        a_run(tmp_path / "own" / "images" / "DenseVAE_on_mine" / str(num_latents), vae, mine)
+    return tmp_path
+
+
+def make_newest(folder):
+    """Make a run the one that the explorer begins with."""
+    later = max(path.stat().st_mtime for path in folder.parents[2].glob("**/vae.npz")) + 10
+    os.utime(folder / "vae.npz", (later, later))
 
 
 def chosen(page, text):
@@ -65,6 +115,7 @@ def test_few_latents_are_their_own_directions(results):
     trained = latents.load_run(folder)
     found = latents.directions(trained)
     assert found.names == ("latent 1", "latent 2", "latent 3", "latent 4", "latent 5") and trained.discriminator is None
+    assert trained.notes == (), "its record's checksum is that of the images drawn anew"
     np.testing.assert_array_equal(found.coordinates(trained.means), trained.means)
     np.testing.assert_allclose(latents.turned(found, trained.means[0], np.array([0, 0, 1.5, 0, 0])) - trained.means[0], [0, 0, 1.5, 0, 0])
 
@@ -106,8 +157,14 @@ def test_decode_encode_and_verdict_are_the_nets(results):
 @pytest.mark.parametrize("damage, message", [
     (lambda folder: (folder / "metrics.json").write_text("{}"), "metrics.json is no record of a run"),
     (lambda folder: (folder / "vae.npz").unlink(), "vae.npz does not exist"),
+    (lambda folder: (folder / "metrics.json").unlink(), "metrics.json is no record of a run"),
     (lambda folder: (folder / "vae.npz").write_bytes((folder / "disc.npz").read_bytes()), "holds a DenseLogReg, not a VAE"),
-    (lambda folder: (folder / "metrics.json").write_text('{"config": {"data": "cats", "seed": 0}}'), "names the data set 'cats'; known are MNIST")])
+    (lambda folder: (folder / "disc.npz").write_bytes((folder / "vae.npz").read_bytes()), "disc.npz holds no discriminator .* but a DenseVAE"),
+    (lambda folder: d2lvae.save_net(folder / "disc.npz", begun(d2lvae.DenseLogReg(1, 8, (1, 14, 14)))), "disc.npz holds no discriminator of images of 1 x 28 x 28"),
+    (lambda folder: rewrite(folder / "vae.npz", lambda array: array * np.nan), "vae.npz: not all numbers in .* are finite"),
+    (lambda folder: rewrite(folder / "vae.npz", lambda array: array * 1e15), "vae.npz: not all that it computes is finite"),
+    (lambda folder: rewrite(folder / "disc.npz", lambda array: array * np.nan), "disc.npz: not all numbers in .* are finite"),
+    (lambda folder: rewrite(folder / "vae.npz", net="MyVAE"), "unknown net 'MyVAE'")])
 def test_runs_that_cannot_be_loaded(results, tmp_path, damage, message):
     [whole] = results.glob("**/DenseVAE_DenseLogReg_on_drawn_digits/*")
     folder = tmp_path / "run"
@@ -228,12 +285,233 @@ def test_faces_have_no_pad_and_nets_of_other_sizes_get_the_picture_only(page):
 def test_a_run_that_cannot_be_shown_says_why(results, tmp_path):
     shutil.copytree(results, tmp_path / "copy")
     page = explorer.Explorer(str(tmp_path / "copy"))
+    before = page.net.value
     [folder] = (tmp_path / "copy").glob("**/DenseVAE_on_drawn_digits/*")
     (folder / "vae.npz").write_bytes(b"no net")
     chosen(page, "DenseVAE on")
     assert "cannot be shown" in page.message.value and "vae.npz" in page.message.value
+    assert page.net.value == before == page.first[0].folder, "the one that is shown"
+    assert "vae.npz" in page.problems.value and list(page.reasons) == [folder]
     chosen(page, "LogReg")
-    assert not page.message.value or "beside" in page.message.value
+    assert not page.message.value and page.other.value is None and page.first[0].folder != before
+    page.other.value = folder
+    assert "beside" in page.message.value and "vae.npz" in page.message.value
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: (folder / "vae.npz").write_bytes(b"no net"),
+    lambda folder: rewrite(folder / "vae.npz", lambda array: array * np.nan),
+    lambda folder: rewrite(folder / "vae.npz", net="MyVAE"),
+    lambda folder: (folder / "metrics.json").write_text('{"finished": true}')])
+def test_a_bad_newest_run_leaves_the_others_usable(results, tmp_path, damage):
+    shutil.copytree(results, tmp_path / "copy")
+    newest, next_one = latents.finished_runs(tmp_path / "copy")[:2]
+    damage(newest)
+    page = explorer.Explorer(str(tmp_path / "copy"))
+    assert page.first[0].folder == page.net.value == next_one and list(page.reasons) == [newest]
+    assert "1 run that cannot be shown" in page.problems.value and newest.name in page.problems.value
+    assert newest in dict(page.net.options).values()
+    chosen(page, "LogReg")
+    assert shown(page, "first").shape == (28, 28)
+
+
+def test_an_error_of_a_users_own_net_is_the_reason_of_that_run_only(results, monkeypatch, capsys):
+    newest, load = latents.finished_runs(results)[0], latents.load_net
+
+    def load_net(path):
+        if path.parent == newest:
+            raise ZeroDivisionError("in <MyVAE>")
+        return load(path)
+
+    monkeypatch.setattr(latents, "load_net", load_net)
+    page = explorer.Explorer(str(results))
+    assert page.reasons == {newest: "ZeroDivisionError: in <MyVAE>"} and page.first is not None
+    assert "in &lt;MyVAE&gt;" in page.problems.value and "Traceback" in capsys.readouterr().err
+
+
+def test_a_collapsed_newest_run_is_shown_with_a_note(results, tmp_path):
+    """All of its many latents are the same for all images: no principal direction is left."""
+    shutil.copytree(results, tmp_path / "copy")
+    digits = datasets.drawn_digits(32, 0)
+    path = tmp_path / "copy" / "images" / "DenseVAE_on_drawn_digits" / "20"
+    folder = a_run(path, d2lvae.DenseVAE(20, 1, 8), digits)
+    rewrite(folder / "vae.npz", lambda array: array * (array.shape != (8, 784)))
+    make_newest(folder)
+    page = explorer.Explorer(str(tmp_path / "copy"))
+    assert page.first[0].folder == folder and "has collapsed" in page.notes.value
+    before = shown(page, "first")
+    names = [slider.description for slider in page.sliders.children]
+    assert len(names) == 8 and all(name.startswith("latent ") for name in names)
+    page.sliders.children[0].value = 3
+    assert (shown(page, "first") != before).any()
+    chosen(page, "LogReg").other.value = folder
+    assert "Beside it:" in page.notes.value and "has collapsed" in page.notes.value
+    page.other.value = None
+    assert not page.notes.value and len(page.sliders.children) == 5
+
+
+def test_one_validation_image_is_no_collapse(tmp_path, mine):
+    one = dataclasses.replace(mine, validation=mine.validation[:1])
+    trained = latents.load_run(a_run(tmp_path / "run", d2lvae.DenseVAE(12, 1, 16, (3, 16, 16)), one), one)
+    assert trained.notes == () and len(latents.directions(trained).names) == 8
+
+
+def test_single_latents_are_those_that_change_the_image_most(tmp_path, mine):
+    vae = d2lvae.DenseVAE(12, 0, 16, mine.image_shape)
+    folder = a_run(tmp_path / "run", vae, mine)
+    dead = [0, 4, 5, 9]
+
+    def silence(array):
+        if array.shape[1:] == (12,):  # of the decoder's first layer
+            array[:, dead] = 0
+        return array
+
+    rewrite(folder / "vae.npz", silence)
+    found = latents.directions(latents.load_run(folder))
+    assert found.names == tuple(f"latent {i + 1}" for i in range(12) if i not in dead)
+
+
+def test_a_set_of_the_users_own_is_shown_without_its_images(own_results):
+    page = explorer.Explorer(str(own_results))
+    trained = chosen(page, "12").first[0]
+    assert trained.images is None and not page.reasons and not trained.means[0].any()
+    assert "'mine'" in page.notes.value and "Explorer(images=...)" in page.notes.value
+    assert page.panels["original"].layout.display == "none" and len(page.sliders.children) == 8
+    assert all(slider.value == 0 for slider in page.sliders.children)
+    centre = latents.decode(trained.vae, np.zeros((1, 12)))[0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(shown(page, "first"), centre)
+    page.start.value, page.end.value, page.way.value = 3, 4, 25
+    half_way = latents.walk(*trained.means[3:5], 0.25)[None]
+    np.testing.assert_array_equal(shown(page, "first"),
+                                  latents.decode(trained.vae, half_way)[0].transpose(1, 2, 0))
+    page._sample()
+    page._begin()
+    page.other.value = next(folder for name, folder in page.other.options if ": 5 " in name)
+    assert "different numbers of latents" in page.message.value and page.panels["second"].layout.display == "none"
+
+
+def test_images_handed_in_are_shown_and_compared_with_the_record(own_results, mine):
+    page = chosen(explorer.Explorer(str(own_results), mine), "12")
+    assert page.first[0].images is mine and not page.notes.value
+    np.testing.assert_array_equal(shown(page, "original"), mine.validation[0].transpose(1, 2, 0))
+    page.other.value = next(folder for name, folder in page.other.options if ": 5 " in name)
+    assert shown(page, "second").shape == (16, 16, 3)
+    others = dataclasses.replace(mine, train=255 - mine.train)
+    page = chosen(explorer.Explorer(str(own_results), others), "12")
+    assert "not the images that this net was trained on" in page.notes.value
+    whole = dataclasses.replace(mine, train=np.concatenate([mine.train, mine.train]))
+    folder = page.net.value
+    assert latents.load_run(folder, whole).notes == (), "the first 40 are those of the record"
+    small = dataclasses.replace(mine, train=mine.train[..., :8, :8], validation=mine.validation[..., :8, :8])
+    with pytest.raises(datasets.DataError, match="mine are 3 x 8 x 8 .* 3 x 16 x 16"):
+        latents.load_run(folder, small)
+    page = explorer.Explorer(str(own_results.parent / own_results.name / "own"), mine)
+    assert all("(in" not in name for name, _ in page.net.options)
+
+
+def test_images_added_to_the_faces_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("D2LVAE_DATA", str(tmp_path))
+    (tmp_path / "anime").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (26, 32, 32, 3), np.uint8)
+
+    def add(numbers):
+        for i in numbers:
+            Image.fromarray(noise[i]).save(tmp_path / "anime" / f"{i}.png")
+
+    add(range(25))
+    faces = datasets.real_faces(tmp_path / "anime", 0, 32).first(10)
+    folder = a_run(tmp_path / "images" / "ConvVAE_on_anime" / "1", d2lvae.ConvVAE(4, 2, (3, 32, 32)), faces)
+    trained = latents.load_run(folder)
+    assert trained.notes == () and len(trained.images.train) == 20, "with num_train 10"
+    add([25])
+    assert "not the images that this net was trained on" in explorer.Explorer(str(tmp_path)).notes.value
+    shutil.rmtree(tmp_path / "anime")
+    trained = latents.load_run(folder)
+    assert trained.images is None and "no pictures" in trained.notes[0]
+
+
+def test_images_of_another_size_than_the_nets_are_left_out(tmp_path, mine):
+    """A set of the user's own that is named like a known one."""
+    digits = dataclasses.replace(mine, name="drawn_digits")
+    trained = latents.load_run(a_run(tmp_path / "run", d2lvae.DenseVAE(5, 1, 16, (3, 16, 16)), digits))
+    assert trained.images is None and "1 x 28 x 28 here" in trained.notes[0]
+
+
+def test_nets_of_images_of_other_sizes_do_not_stand_side_by_side(own_results, mine):
+    small = dataclasses.replace(mine, train=mine.train[..., :8, :8], validation=mine.validation[..., :8, :8])
+    path = own_results / "own" / "images" / "DenseVAE_on_mine" / "small"
+    folder = a_run(path, d2lvae.DenseVAE(5, 1, 16, (3, 8, 8)), small)
+    page = chosen(explorer.Explorer(str(own_results)), "12")
+    assert [name for name, _ in page.other.options] == ["no other net", "DenseVAE on mine: 5 (in own)"]
+    record = json.loads((folder / "metrics.json").read_text())
+    record["config"]["vae"]["image_shape"] = [3, 16, 16]  # against what the net is
+    (folder / "metrics.json").write_text(json.dumps(record))
+    page = chosen(explorer.Explorer(str(own_results)), "12")
+    page.other.value = folder
+    assert "images of another size" in page.message.value and page.second is None
+
+
+def test_images_of_four_channels_are_a_reason(own_results):
+    images = np.zeros((9, 4, 16, 16), np.uint8)
+    four = datasets.ImageSet("four", images, images, "", False)
+    path = own_results / "own" / "images" / "DenseVAE_on_four" / "5"
+    folder = a_run(path, d2lvae.DenseVAE(5, 1, 16, four.image_shape), four)
+    make_newest(folder)
+    page = explorer.Explorer(str(own_results), four)
+    assert "4 channels" in page.reasons[folder] and "mine" in page.first[0].folder.parent.name
+
+
+def test_runs_of_one_name_in_two_places_are_both_listed(own_results):
+    [folder] = own_results.glob("own/images/*/12")
+    shutil.copytree(folder, own_results / "images" / "DenseVAE_on_mine" / "12")
+    page = explorer.Explorer(str(own_results))
+    assert [name for name, _ in page.net.options] == [
+        "DenseVAE on mine: 12", "DenseVAE on mine: 12 (in own)", "DenseVAE on mine: 5 (in own)"]
+
+
+def test_a_studys_runs_are_left_out_wherever_the_project_is(own_results, tmp_path):
+    [folder] = own_results.glob("own/images/*/12")
+    project = tmp_path / "study" / "results"
+    for place in ("own", "study/runs/x"):
+        shutil.copytree(folder, project / place / "images" / "DenseVAE_on_mine" / "12")
+    assert latents.finished_runs(project) == [project / "own" / "images" / "DenseVAE_on_mine" / "12"]
+
+
+def test_by_default_the_whole_results_of_the_project_are_searched(own_results, monkeypatch):
+    (own_results / "results").mkdir()
+    shutil.move(own_results / "own", own_results / "results" / "own")
+    (own_results / "environment.yml").touch()
+    (own_results / "notebooks").mkdir()
+    monkeypatch.chdir(own_results / "notebooks")
+    assert {folder.name for folder in latents.finished_runs("")} == {"12", "5"}
+
+
+def test_where_no_run_can_be_shown_small_ones_are_trained(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "SMALL", SMALL)
+    shutil.copytree(results / "explorer", tmp_path / "explorer")
+    for net in tmp_path.glob("**/vae.npz"):
+        net.write_bytes(b"no net")
+    monkeypatch.setattr(explorer, "train_small", lambda *_: None)
+    page = explorer.Explorer(str(tmp_path))
+    assert page.first is None and len(page.reasons) == 2
+    assert "2 runs that cannot be shown" in page.problems.value and page.problems in page.children
+    monkeypatch.undo()
+    monkeypatch.setattr(explorer, "SMALL", SMALL)
+    monkeypatch.setattr(runs, "NUM_MEASURED", 20)
+    page = explorer.Explorer(str(tmp_path))
+    assert page.first is not None and page.second is not None and not page.problems.value
+
+
+@pytest.mark.slow
+def test_opened_as_a_page_of_all_cells_without_a_run_it_ends_without_an_error(tmp_path, monkeypatch):
+    """As JupyterLab's button for a preview does it: the page trains in the background."""
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    notebook = pathlib.Path(__file__).parent.parent / "notebooks" / "latent_explorer.ipynb"
+    papermill.execute_notebook(notebook, tmp_path / "out.ipynb", {"results_dir": str(tmp_path / "results")}, progress_bar=False)
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type in ("error", "display_data")
+                and "image/png" in output.get("data", {"image/png": 0})]
 
 
 def test_without_a_run_it_trains_and_shows_how_far_it_is(tmp_path, monkeypatch):

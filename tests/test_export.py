@@ -73,3 +73,26 @@ def test_the_command_exports_a_run_and_refuses_another_folder(tmp_path):
     assert done.returncode == 0 and "encoder.onnx" in done.stdout and "the largest difference from MXNet's numbers is" in done.stdout, done.stdout
     failed = subprocess.run([*command, str(tmp_path / "nowhere")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert failed.returncode == 1 and "not exported: " in failed.stdout and "nowhere" in failed.stdout and "Traceback" not in failed.stdout
+
+
+def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch, capsys):
+    d2lvae.save_net(tmp_path / "vae.npz", trained("dense"))
+    for given in (tmp_path / "vae.npz", tmp_path):
+        monkeypatch.setattr(sys, "argv", ["export", str(given)])
+        export.main()
+        assert "decoder.onnx" in capsys.readouterr().out
+        assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["decoder.onnx", "encoder.onnx"]
+        for path in tmp_path.glob("*.onnx"):
+            path.unlink()
+
+
+@pytest.mark.parametrize("given, message", [
+    ("nowhere/vae.npz", r"nowhere/vae\.npz does not exist$"), ("nowhere", r"nowhere/vae\.npz does not exist$"),
+    ("disc.npz", "holds a DenseLogReg, not a VAE")])
+def test_the_command_names_the_file_that_it_cannot_use(tmp_path, monkeypatch, given, message):
+    disc = d2lvae.DenseLogReg(1, 8)
+    training.initialize(disc, 0)
+    d2lvae.save_net(tmp_path / "disc.npz", disc)
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / given)])
+    with pytest.raises(SystemExit, match=f"not exported: .*{message}"):
+        export.main()
