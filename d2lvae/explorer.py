@@ -17,6 +17,7 @@ from PIL import Image
 
 from . import datasets, latents, runs, runtime
 from .checkpoints import CheckpointError
+from .config import Config
 from .discriminators import DenseLogReg
 from .drawing_pad import DrawingPad, as_digit
 from .settings import RunBusy
@@ -67,7 +68,7 @@ def train_small(images, results_dir, progress):
         Another process is training one of them.
     """
     for disc, weight in ((None, 0.0), (DenseLogReg(1, 200, images.image_shape), 1.0)):
-        config = {**SMALL, "disc_weight": weight, "results_dir": str(runtime.results_root(results_dir) / "explorer")}
+        config = Config.from_dict({**SMALL, "disc_weight": weight, "results_dir": str(runtime.results_root(results_dir) / "explorer")})
         vae = DenseVAE(5, 3, 400, images.image_shape)
         if _is_there(runs.run_folder(vae, images, config, disc), images):
             progress(SMALL["epochs"] * len(images.train))

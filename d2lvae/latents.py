@@ -167,7 +167,7 @@ def _record(folder):
     try:
         record = read_json(folder / "metrics.json")
         config = record["config"]
-        return {"data": config["data"], "seed": config["seed"],
+        return {"data": config["data"], "seed": record["data"].get("seed", config["seed"]),
                 "data_sha256": config["data_sha256"], "num_train": record["data"]["num_train"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'metrics.json'} is no record of a run ({error!r}): "
