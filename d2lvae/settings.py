@@ -169,9 +169,8 @@ def describe(net):
 
     The mark is a checksum of its layers as they print, so that a changed net has a folder of its own.
     """
-    fresh, layers = type(net)(**arguments_of(net.config)), layers_of(net)
-    fresh.infer_shape(mx.nd.zeros((1, *net.image_shape)))
-    if layers == layers_of(fresh):
+    layers = layers_of(net)
+    if layers == layers_of(type(net)(**arguments_of(net.config))):
         return net.config
     return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
 
@@ -182,6 +181,8 @@ def arguments_of(config):
 
 
 def layers_of(net):
-    """A net's layers as text: their kinds, sizes and activations."""
+    """A net's layers as text: their kinds, sizes and activations, also where their inputs' widths were left open."""
+    if any(0 in (parameter.shape or (0,)) for parameter in net.collect_params().values()):
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
     shapes = {name[len(net.prefix):]: parameter.shape for name, parameter in net.collect_params().items()}
     return f"{net!r} {shapes}"

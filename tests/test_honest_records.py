@@ -173,14 +173,14 @@ def test_own_nets_own_loss_and_own_images_work_as_the_packages_do(config, tiny, 
     parameters = {**config, "num_train": 0, "disc_weight": 1.0, "pixel_loss": absolute}
     whole = fit(SmallVAE(), images, {**parameters, "epochs": 3, "results_dir": str(tmp_path / "whole")}, SmallDisc())
     run = fit(SmallVAE(), images, parameters, SmallDisc())
-    assert run.folder.parent.name == "SmallVAE_SmallDisc_on_mine" and run.folder.name.startswith("2_12_2_pixel_loss_absolute")
+    assert run.folder.parent.name == "SmallVAE_SmallDisc_on_mine" and run.folder.name == "2_12_2_pixel_loss_absolute"
     longer = fit(SmallVAE(), images, {**parameters, "epochs": 3, "resume": True}, SmallDisc())
     assert [r["loss"] for r in longer.history] == [r["loss"] for r in whole.history]
     vae, disc = (d2lvae.load_net(longer.folder / name) for name in ("vae.npz", "disc.npz"))
     assert type(vae) is SmallVAE and type(disc) is SmallDisc
     assert (runs.reconstruct(vae, images.validation[:10]) == longer.reconstructions).all()
     table = longer.table()
-    assert "kernel distance" not in table.index and "SSIM" in table.index and "none" in longer.metrics["quality"]["not_measured"]["kid"] or True
+    assert "kernel distance" not in table.index and "SSIM" in table.index
     assert "'mine'" in longer.metrics["quality"]["not_measured"]["kid"]
 
 
