@@ -172,10 +172,9 @@ def _own_weights(name, net, resume):
     """
     if not training.has_weights(net):
         return None
-    training.prepare(net)
-    checksum = training.weights_checksum(net)
-    if checksum != getattr(net, "left_by_fit", None):
-        return f"{checksum:08x}"
+    if training.weights_checksum(net) != getattr(net, "left_by_fit", None):
+        training.prepare(net)
+        return f"{training.weights_checksum(net):08x}"
     began_from = getattr(net, "began_from", None)
     if began_from and not resume:
         raise RunError(f"the {name} began from weights of its own, which training has changed. Make it and give it its weights again, "

@@ -133,6 +133,14 @@ def test_weights_of_ones_own_are_kept_and_recorded(config, tiny, small_vae, caps
     assert other.metrics["config"]["own_weights"]["vae"] != checksum and other.history[0]["loss"] < run.history[0]["loss"]
 
 
+def test_a_look_at_an_initialized_net_makes_it_nobodys_own(config, tiny_faces):
+    vae = d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize")
+    d2lvae.initialize(vae, 0)
+    with mx.autograd.record():
+        vae(mx.nd.array(tiny_faces.train[:8]).astype("float32") / 255)[0].sum().backward()
+    assert "own_weights" not in fit(vae, tiny_faces, {**config, "num_train": 0, "epochs": 1}).metrics["config"]
+
+
 def test_weights_from_initialize_are_the_seeds(config, tiny, small_vae, capsys):
     vae = small_vae()
     d2lvae.initialize(vae, 0)
