@@ -162,7 +162,7 @@ class Explorer(widgets.VBox):
         """Everything on the page, and what each part does."""
         runs_here = latents.finished_runs(self.root)
         names = sorted((self._name(folder), folder) for folder in runs_here)
-        wide = {"layout": {"width": "820px"}, "style": {"description_width": "110px"}}
+        wide = {"layout": {"width": "960px"}, "style": {"description_width": "110px"}}
         shown = self.first[0].folder
         self.net = widgets.Dropdown(options=names, value=shown, description="net", **wide)
         self.other = widgets.Dropdown(options=[("no other net", None)], description="beside it", **wide)

@@ -1,6 +1,7 @@
 """The latent explorer in a real browser: headless Chromium opens the page that Voila serves, turns, draws, walks, and sees the pictures change."""
 import pathlib
 import re
+import shutil
 import sys
 
 import nbformat
@@ -133,3 +134,45 @@ def test_another_net_can_be_chosen(page):
     assert len(labels) == 2
     changes(page, lambda: other.select_option(label=next(label for label in labels if "LogReg" not in label)))
     assert page.locator(".d2lvae h3").first.is_visible()
+
+
+OVERLAPS = """() => {
+    const parts = [...document.querySelectorAll('.d2lvae select, .d2lvae input[type=number], .d2lvae button, ' +
+        '.d2lvae .widget-hslider, .d2lvae img, .d2lvae canvas, .d2lvae .notes p, .d2lvae summary')]
+    const boxes = parts.map(part => part.getBoundingClientRect()).filter(box => box.width && box.height)
+    const far = boxes.filter(box => box.right > innerWidth).length
+    return far + boxes.filter((a, i) => boxes.slice(i + 1).some(b => a.left < b.right - 1 && b.left < a.right - 1
+        && a.top < b.bottom - 1 && b.top < a.bottom - 1)).length
+}"""
+
+
+def test_runs_that_cannot_be_shown_and_notes_leave_the_page_whole(page):
+    """The newest run is damaged, another one has a record of other images."""
+    results = page.folder / "damaged"
+    shutil.copytree(page.folder / "results", results)
+    folder = next(results.glob("**/DenseVAE_on_drawn_digits/*"))
+    newest = folder.parents[1] / "MyVAE_on_mine" / "5"
+    shutil.copytree(folder, newest)
+    (newest / "vae.npz").write_bytes(b"no net")
+    record = (folder / "metrics.json").read_text()
+    (folder / "metrics.json").write_text(re.sub('"data_sha256": "..', '"data_sha256": "xx', record))
+    page.folder.joinpath("second").mkdir()
+    notebook = page.folder / "second" / "latent_explorer.ipynb"
+    papermill.execute_notebook(ROOT / "notebooks" / notebook.name, notebook, {"results_dir": str(results)}, prepare_only=True, progress_bar=False)
+    with benchmark.served(notebook, page.folder / "second" / "log") as address:
+        tab = page.context.browser.new_page(viewport={"width": 1280, "height": 720})
+        tab.goto(address)
+        tab.wait_for_selector(".d2lvae img.first")
+        nets = tab.locator("select").nth(0)
+        nets.select_option(label=next(label for label in nets.locator("option").all_inner_texts() if "LogReg" not in label and "MyVAE" not in label))
+        tab.wait_for_selector("text=not the images that this net was trained on")
+        nets.select_option(label=next(label for label in nets.locator("option").all_inner_texts() if "MyVAE" in label))
+        tab.wait_for_selector("text=5 (in explorer) cannot be shown:")
+        assert "MyVAE" not in nets.evaluate("select => select.options[select.selectedIndex].text")
+        tab.wait_for_function("[...document.querySelectorAll('.d2lvae img')].every(image => image.naturalWidth == 28)")
+        tab.screenshot(path=str(page.folder / "notes.png"))
+        tab.locator("summary").click()
+        tab.wait_for_selector("details[open] p")
+        assert tab.evaluate(OVERLAPS) == 0
+        changes(tab, lambda: tab.locator(".d2lvae .noUi-handle").nth(1).press("PageUp"))
+        tab.close()
