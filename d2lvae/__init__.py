@@ -1,9 +1,9 @@
 """Variational autoencoders whose pixel-by-pixel loss is joined by a learned one, in MXNet/Gluon."""
 __version__ = "0.1.0"  # before the imports: runs.py records it
 
-from . import rollcall, runtime
+from . import rollcall, runtime, threads
 
-runtime.set_threads()  # before anything imports mxnet
+threads.settle()  # before anything imports mxnet
 rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
 import mxnet
 

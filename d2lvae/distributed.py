@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from . import runtime
+from . import threads
 
 __all__ = ["main", "environments", "command_of"]
 
@@ -139,7 +139,7 @@ def main(arguments=None):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes, before = {}, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for name, environment in environments(workers, given.servers, free_port(), gpus, cores, runtime.GIVEN_THREADS).items():
+        for name, environment in environments(workers, given.servers, free_port(), gpus, cores, threads.GIVEN).items():
             role, _, number = name.partition(" ")
             own = command_of(command, int(number)) if role == "worker" else [sys.executable, "-m", "d2lvae.distributed"]
             processes[name] = _start(name, own, environment)

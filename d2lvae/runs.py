@@ -25,7 +25,7 @@ import mxnet as mx
 import numpy as np
 import pandas
 
-from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, training
+from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, threads, training
 from .config import Config, ParameterError
 from .discriminators import Discriminator
 from .dmlc import DistributedError
@@ -219,7 +219,7 @@ def _train(learner, images, settings, history, folder, resume, progress):
     workers, work = learner.team, folder / UNFINISHED
     if workers.rank == 0:
         _claim(folder, settings, resume)
-    made_with = {"processor_threads": runtime.threads(), "workers": workers.size}
+    made_with = {"processor_threads": threads.settings(), "workers": workers.size}
     if resume:
         begun_with = _resume(learner, folder, settings, history, -(-len(images.train) // settings["batch_size"]))
         made_with = begun_with if len(history) == settings["epochs"] else made_with  # of the training: here none is left to do
@@ -227,7 +227,7 @@ def _train(learner, images, settings, history, folder, resume, progress):
     def keep():
         if workers.rank == 0:
             arrays, steps = learner.state()
-            record = {"config": settings, "steps": steps, "history": history, "threads": runtime.threads(), "workers": workers.size}
+            record = {"config": settings, "steps": steps, "history": history, "threads": threads.settings(), "workers": workers.size}
             checkpoints.save_checkpoint(work, arrays, record)
 
     finished = training.train(learner, images.train, settings, history, keep, progress)
@@ -367,8 +367,8 @@ def _resume(learner, folder, settings, history, epoch_steps):
     if workers.rank > 0:
         return begun_with
     print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
-    if record["threads"] != runtime.threads():
-        print(f"note: it was begun with {record['threads']}, this process has {runtime.threads()}; "
+    if record["threads"] != threads.settings():
+        print(f"note: it was begun with {record['threads']}, this process has {threads.settings()}; "
               "sums are rounded differently, so the last digits will be, too.")
     if begun_with["workers"] != workers.size:
         print(f"note: it was begun by {begun_with['workers']} worker(s), now there are {workers.size}; sums are rounded differently.")

@@ -1,6 +1,6 @@
-"""What must be settled before `import mxnet`: processor threads, and where the project's folders are.
+"""What the machine and the caller are like, and where the project's folders are.
 
-Nothing here imports mxnet, so that importing this module first is enough.
+Nothing here imports mxnet.
 """
 import contextlib
 import ctypes
@@ -9,30 +9,11 @@ import pathlib
 import platform
 import sys
 
-__all__ = ["set_threads", "threads", "has_bfloat16", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
+__all__ = ["has_bfloat16", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
 
 _FloatingPointMode = ctypes.c_uint32 * 8  # glibc's fenv_t on x86-64; the last word is MXCSR
 _LIBM = (ctypes.CDLL("libm.so.6") if sys.platform == "linux" and platform.machine() == "x86_64"
          and platform.libc_ver()[0] == "glibc" else None)
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
-GIVEN_THREADS = os.environ.get("OMP_NUM_THREADS", "")  # as the user has set it, before set_threads
-
-
-def set_threads():
-    """Choose MXNet's threads: one operator at a time, each on all cores (on half of them where there are many).
-
-    Convolutions and large dense layers gain more from that than from two operators at a time on one
-    core each; the small nets for digits hardly care.  OMP_NUM_THREADS stays as it is if the user has set it. One
-    worker is needed in any case: MXNet 1.9 writes BatchNorm's running statistics without telling its other workers.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(min(cores, max(2, cores // 2), 8)))
-    os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
-
-
-def threads():
-    """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
-    return {name: os.environ.get(name, "") for name in _THREAD_VARIABLES}
 
 
 def has_bfloat16():

@@ -88,11 +88,11 @@ def a_learner():
 
 
 def make_checkpoints(folder):
-    from d2lvae import checkpoints, drawing_faces, runtime, training
+    from d2lvae import checkpoints, drawing_faces, threads, training
     learner, settings = a_learner.__wrapped__()  # a new one
     faces, history = drawing_faces.draw_faces(64, image_size=32)[0], []
     training.train(learner, faces, {**settings, "epochs": 2}, history, lambda: checkpoints.save_checkpoint(
-        folder, learner.state()[0], {"config": settings, "steps": learner.state()[1], "history": list(history), "threads": runtime.threads()}))
+        folder, learner.state()[0], {"config": settings, "steps": learner.state()[1], "history": list(history), "threads": threads.settings()}))
 
 
 def a_record():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import checkpoints, files, runs, runtime, training
+from d2lvae import checkpoints, files, runs, runtime, threads, training
 from d2lvae import metrics as measures
 from d2lvae.checkpoints import CheckpointError, net_arrays
 from d2lvae.datasets import ImageSet
@@ -95,7 +95,7 @@ def test_a_run_leaves_everything(config, tiny, small_vae, small_disc, capsys):
     assert metrics["finished"] and metrics["epochs_done"] == 2
     assert metrics["final"]["loss"] == run.history[-1]["loss"]
     assert metrics["config"]["data_sha256"] == tiny.sha256() and metrics["data"]["is_real"] is False
-    assert metrics["versions"]["mxnet"] == "1.9.1" and metrics["processor_threads"] == runtime.threads()
+    assert metrics["versions"]["mxnet"] == "1.9.1" and metrics["processor_threads"] == threads.settings()
     assert metrics["images_per_second"] > 0 and metrics["seconds"] >= 0
     loaded = d2lvae.load_net(run.folder / "vae.npz")
     assert all((array == net_arrays(vae)[name]).all() for name, array in net_arrays(loaded).items())
@@ -316,10 +316,10 @@ def test_resume_of_a_finished_run_and_of_none(config, tiny, small_vae, capsys, m
     first = fit(small_vae(), tiny, {**config, "resume": True})
     assert "no checkpoint of these parameters" in capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "threads", lambda: {"OMP_NUM_THREADS": "7"})
+        patch.setattr(threads, "settings", lambda: {"OMP_NUM_THREADS": "7"})
         again = fit(small_vae(), tiny, {**config, "resume": True})
     assert again.history == first.history and (again.reconstructions == first.reconstructions).all()
-    assert again.metrics["processor_threads"] == first.metrics["processor_threads"] == runtime.threads(), "those of the training"
+    assert again.metrics["processor_threads"] == first.metrics["processor_threads"] == threads.settings(), "those of the training"
 
 
 def test_resume_refuses_another_configurations_checkpoint(config, tiny, small_vae):

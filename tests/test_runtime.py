@@ -1,4 +1,5 @@
 """What is settled before MXNet computes."""
+import os
 import platform
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import textwrap
 
 import pytest
 
-from d2lvae import runtime
+from d2lvae import threads
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="set on Linux with x86-64 only")
@@ -27,5 +28,59 @@ def test_mxnet_flushes_denormals_and_numpy_keeps_them():
 def test_threads_are_set_unless_the_user_did(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MXNET_CPU_WORKER_NTHREADS", raising=False)
-    runtime.set_threads()
-    assert runtime.threads()["OMP_NUM_THREADS"] == "3" and runtime.threads()["MXNET_CPU_WORKER_NTHREADS"] == "1"
+    threads.settle()
+    assert threads.settings()["OMP_NUM_THREADS"] == "3" and threads.settings()["MXNET_CPU_WORKER_NTHREADS"] == "1"
+
+
+@pytest.mark.parametrize("given, taken", [("4,2", "4"), (" 3 ", "3"), ("02", "2"), ("1024", "1024"), ("", None), ("  ", None)])
+def test_legal_thread_numbers_are_honoured_and_an_empty_one_is_none(monkeypatch, given, taken):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    threads.settle()
+    assert threads.settings()["OMP_NUM_THREADS"] == (taken or "2")
+
+
+@pytest.mark.parametrize("given", ["all", "2.0", "0x2", "0", "-1", "99999", "4,", "4;2", "two", "1e1"])
+def test_other_thread_numbers_are_named_before_mxnet_reads_them(given):
+    """In a process of its own, as MXNet would abort it."""
+    result = subprocess.run([sys.executable, "-c", "import d2lvae"], env={**os.environ, "OMP_NUM_THREADS": given}, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1 and f"whole number from 1 to 1024, or a list such as 4,2; found '{given}'" in result.stderr
+
+
+def system(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+@pytest.mark.parametrize("files, cores", [
+    ({}, 8), ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 3),
+    ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "200000 100000\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 2),
+    ({"proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/\n", "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "400000\n",
+      "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n"}, 4),
+    ({"proc/self/cgroup": "4:cpu:/gone\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 1),
+    ({"proc/self/cgroup": "4:cpu:/\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 8)])
+def test_a_containers_quota_counts(tmp_path, monkeypatch, files, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8))
+    assert threads.usable_cores(system(tmp_path, files)) == cores
+
+
+def test_what_threads_waited_is_read(tmp_path):
+    system(tmp_path, {"proc/self/task/1/schedstat": "5000 1500000000 7\n", "proc/self/task/2/schedstat": "5000 500000000 7\n"})
+    assert threads.seconds_waited(tmp_path) == 2.0 and threads.seconds_waited(tmp_path / "none") == 0
+
+
+def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
+    looks = iter([(0, 0), (1, 1), (11, 1.1), (21, 5), (31, 15)])
+    now = [None]
+    neighbours = lambda: threads.Neighbours(lambda: now.__setitem__(0, next(looks)) or now[0][0], lambda: now[0][1])
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    found = neighbours()
+    assert [bool(found.advice()) for _ in range(4)] == [False, False, True, False], "too short, idle, busy, said already"
+    looks = iter([(0, 0), (10, 10)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert not neighbours().advice()

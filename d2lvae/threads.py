@@ -1,0 +1,113 @@
+"""Processor threads: how many this process may use, settled before `import mxnet`, and whether it gets them."""
+import os
+import pathlib
+import re
+import time
+
+__all__ = ["ThreadsError", "Neighbours", "seconds_waited", "settle", "settings", "usable_cores"]
+
+VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+MOST = 1024  # threads that anybody may ask for
+GIVEN = os.environ.get("OMP_NUM_THREADS", "").strip()  # as the user has set it, before `settle`
+
+
+class ThreadsError(ValueError):
+    """OMP_NUM_THREADS is not a number of threads; the message says what it may be."""
+
+
+def settle():
+    """Choose MXNet's threads: one operator at a time, each on all cores (on half of them where there are many).
+
+    Convolutions and large dense layers gain more from that than from two operators at a time on one
+    core each; the small nets for digits hardly care.  OMP_NUM_THREADS stays as it is if the user has
+    set it; of a list for nested regions (`4,2`) the first number counts.  One worker is needed in any
+    case: MXNet 1.9 writes BatchNorm's running statistics without telling its other workers.
+
+    Raises
+    ------
+    ThreadsError
+        OMP_NUM_THREADS is not a whole number from 1 to 1024, or a list of them.
+    """
+    cores = usable_cores()
+    given = os.environ.get("OMP_NUM_THREADS", "").strip()
+    numbers = [part.strip() for part in given.split(",")] if given else [str(min(cores, max(2, cores // 2), 8))]
+    if not all(re.fullmatch("[0-9]{1,4}", part) and 1 <= int(part) <= MOST for part in numbers):
+        raise ThreadsError(f"OMP_NUM_THREADS must be a whole number from 1 to {MOST}, or a list such as 4,2; found {given!r}. "
+                           f"For example: OMP_NUM_THREADS={min(cores, 2)}, or unset it")
+    os.environ["OMP_NUM_THREADS"] = str(int(numbers[0]))
+    os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
+
+
+def settings():
+    """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
+    return {name: os.environ.get(name, "") for name in VARIABLES}
+
+
+def usable_cores(root="/"):
+    """Cores that this process may use: its affinity, and a container's quota of processor time, rounded up.
+
+    Parameters
+    ----------
+    root : path
+        Where the system's files are; for tests.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *(-int(-quota // 1) for quota in _quotas(pathlib.Path(root)))]))
+
+
+def _quotas(root):
+    """Every quota of processor time, in cores, that control groups (version 1 or 2) set for this process or above it."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("" if not controllers else "cpu")
+        group = top / place.lstrip("/")
+        for folder in [group, *group.parents]:
+            if controllers:
+                quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+            else:
+                quota, _, period = _text(folder / "cpu.max").partition(" ")
+            if quota.strip().isdigit() and period.strip().isdigit() and int(period):
+                yield int(quota) / int(period)
+            if folder == top:
+                break
+
+
+def _text(path):
+    """What a file of the system holds; nothing where there is none, as outside Linux."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def seconds_waited(root="/"):
+    """Seconds that this process's threads have been ready to run and were kept waiting, since it began; 0 where Linux does not tell."""
+    waited = [_text(task / "schedstat").split() for task in (pathlib.Path(root) / "proc/self/task").glob("*")]
+    return sum(int(numbers[1]) for numbers in waited if len(numbers) == 3) / 1e9
+
+
+class Neighbours:
+    """Notices, epoch by epoch, that other programs take the processor from this one.
+
+    Threads of OpenMP spin while they wait for each other: beside a busy neighbour two threads may be
+    several times slower than one.
+    """
+
+    LEAST_SECONDS, MUCH = 2.0, 0.25  # of an epoch; of its time, that threads were kept waiting
+
+    def __init__(self, clock=time.monotonic, waited=seconds_waited):
+        self.clock, self.waited, self.said = clock, waited, False
+        self.began = clock(), waited()
+
+    def advice(self):
+        """What to do, once, if threads were kept waiting since the last call; else an empty text."""
+        (then, before), self.began = self.began, (self.clock(), self.waited())
+        seconds, share = self.began[0] - then, (self.began[1] - before) / max(self.began[0] - then, 1e-9)
+        threads = settings()["OMP_NUM_THREADS"]
+        if self.said or threads in ("", "1") or seconds < self.LEAST_SECONDS or share < self.MUCH:
+            return ""
+        self.said = True
+        return (f"note: other programs are busy, and kept this one's {threads} threads waiting {share:.0%} of the time. "
+                "One thread may be faster: OMP_NUM_THREADS=1.")
