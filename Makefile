@@ -5,25 +5,34 @@ READY := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := results/notebooks
 PAPERMILL := $(BIN)/papermill --no-progress-bar --log-output
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup demo test bench stress audit mnist faces anime study notebooks lab explore dist-demo dist-test clean
+# Settings of the caller's that would bring other packages, or another kernel, into the environment.
+unexport PYTHONPATH PYTHONHOME JUPYTER_PATH
+export PYTHONNOUSERSITE := 1
+export JUPYTER_PREFER_ENV_PATH := 1
+
+# A clone that was copied or moved, or whose Python is gone, is set up anew: .ready holds the environment's place.
+STALE := $(shell [ "$$(cat '$(READY)' 2>/dev/null)" = "$$(cd '$(VENV)' 2>/dev/null && pwd -P)" ] && '$(BIN)/python' -c pass 2>/dev/null || echo stale)
+
+.PHONY: stale help setup demo test bench stress audit mnist faces anime study notebooks lab explore dist-demo dist-test clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile
 
-$(READY): pyproject.toml constraints.txt tools/setup.sh
+$(READY): pyproject.toml constraints.txt tools/setup.sh $(STALE)
 	@sh tools/setup.sh $(VENV)
-	@touch $@
+	@cd $(VENV) && pwd -P > .ready
 
 setup: $(READY)  ## make the virtual environment (.venv) and install everything
 
 demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 	@mkdir -p $(EXECUTED)
-	$(PAPERMILL) notebooks/mnist_densevae_bce.ipynb $(EXECUTED)/mnist_densevae_bce.ipynb -p results_dir results/demo
+	$(PAPERMILL) notebooks/mnist_densevae_bce.ipynb $(EXECUTED)/mnist_densevae_bce.ipynb
 	@echo
 	@echo "The executed notebook: $(EXECUTED)/mnist_densevae_bce.ipynb"
-	@echo "Its pictures:          $$(grep -o 'results/demo/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
+	@echo "Its pictures:          $$(grep -o 'results/own/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
 
 test: $(READY)  ## run all tests: the package's and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -46,7 +55,7 @@ mnist: $(READY)  ## the README's three MNIST runs, 50 epochs each, into results/
 	@mkdir -p $(EXECUTED)
 	@for name in densevae_bce densevae_l2 densevae_logreg; do \
 	    $(PAPERMILL) notebooks/mnist_$$name.ipynb $(EXECUTED)/mnist_$${name}_50.ipynb \
-	        -p data mnist -p epochs 50 -p resume True -p results_dir results/own || exit 1; \
+	        -p data mnist -p epochs 50 -p resume True || exit 1; \
 	done
 
 # $(call faces,DATA): the five face experiments, each as NOTEBOOK:EPOCHS
@@ -55,7 +64,7 @@ define faces
 	@for run in $(RUNS); do \
 	    name=$${run%:*}; epochs=$${run#*:}; \
 	    $(PAPERMILL) notebooks/anime_$$name.ipynb $(EXECUTED)/anime_$${name}_$(1)_$$epochs.ipynb \
-	        -p data $(1) -p epochs $$epochs -p resume True -p results_dir results/own || exit 1; \
+	        -p data $(1) -p epochs $$epochs -p resume True || exit 1; \
 	done
 endef
 
@@ -73,7 +82,7 @@ study: $(READY)  ## is it sharper? all trainings of the study of sharpness that 
 dist-demo: $(READY)  ## two workers and a parameter server on this machine: one training, then images/s, bytes moved a step, and what more machines would give
 	@mkdir -p $(EXECUTED)
 	$(BIN)/python -m d2lvae.distributed --workers 2 -- $(PAPERMILL) notebooks/mnist_densevae_bce.ipynb \
-	    $(EXECUTED)/mnist_densevae_bce_dist.ipynb -p data drawn -p epochs 2 -p kvstore dist_sync -p results_dir results/demo
+	    $(EXECUTED)/mnist_densevae_bce_dist.ipynb -p data drawn -p epochs 2 -p kvstore dist_sync
 	$(BIN)/python benchmarks/distributed.py
 
 dist-test: $(READY)  ## the long tests of distributed training: every net, every kind of death, separate networks (root and ip; a few minutes)
@@ -82,8 +91,8 @@ dist-test: $(READY)  ## the long tests of distributed training: every net, every
 notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits and drawn faces
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
 
-lab: $(READY)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(READY)  ## open JupyterLab in this folder, at the notebooks
+	$(BIN)/jupyter lab $(AS_ROOT) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 explore: $(READY)  ## open the latent explorer as a page in the browser (for a class; trains a small model if there is no finished run)
 	$(BIN)/voila notebooks/latent_explorer.ipynb --TagRemovePreprocessor.remove_cell_tags=not-on-page \

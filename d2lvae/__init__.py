@@ -3,6 +3,7 @@ __version__ = "0.1.0"  # before the imports: runs.py records it
 
 from . import rollcall, runtime, threads
 
+runtime.check_clone()
 threads.settle()  # before anything imports mxnet
 rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
 import mxnet

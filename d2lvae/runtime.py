@@ -70,6 +70,22 @@ def project_root():
     return here
 
 
+def check_clone():
+    """Make sure that the package is that of the clone one stands in, if one stands in one.
+
+    A copied clone's environment still points to the clone that it was copied from.
+
+    Raises
+    ------
+    ImportError
+        Naming both clones and what to do.
+    """
+    here, package = project_root(), pathlib.Path(__file__).resolve().parent.parent
+    if _is_project(here) and _is_project(package) and not here.samefile(package):
+        raise ImportError(f"this is the clone {here}, but the package d2lvae is that of {package}. Run `make setup` here and use "
+                          f"this clone's .venv, or go to the other clone")
+
+
 def data_root():
     """Where data sets are: `$D2LVAE_DATA`, else `data/` of the project."""
     given = os.environ.get("D2LVAE_DATA")

@@ -84,3 +84,12 @@ def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
     looks = iter([(0, 0), (10, 10)])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert not neighbours().advice()
+
+
+def test_another_clones_package_is_refused_in_a_clone(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    command = [sys.executable, "-c", "import d2lvae"]
+    assert subprocess.run(command, cwd=tmp_path / "notebooks").returncode == 0, "no clone: a notebook copied alone"
+    (tmp_path / "environment.yml").write_text("")
+    result = subprocess.run(command, cwd=tmp_path / "notebooks", stderr=subprocess.PIPE, text=True)
+    assert result.returncode and f"this is the clone {tmp_path}" in result.stderr and "make setup" in result.stderr

@@ -139,6 +139,34 @@ def test_an_old_pip_that_cannot_be_renewed(tmp_path):
 def test_a_second_call_sets_nothing_up_again(tmp_path):
     ready = tmp_path / ".ready"
     command = ["make", "--dry-run", "setup", f"VENV={tmp_path}"]
-    assert "setup.sh" in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
-    ready.touch()
-    assert "setup.sh" not in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    def sets_up():
+        return "setup.sh" in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+
+    assert sets_up()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    ready.write_text(f"{tmp_path.resolve()}\n")
+    assert not sets_up()
+    ready.write_text("/another/clone/.venv\n")
+    assert sets_up(), "a copied or moved clone"
+    ready.write_text(f"{tmp_path.resolve()}\n")
+    (tmp_path / "bin" / "python").unlink()
+    assert sets_up(), "the Python behind it is gone"
+
+
+def test_the_callers_settings_for_pip_and_python_are_shut_out(tmp_path):
+    """The Python that sets up says what it is given."""
+    python = fake_python(tmp_path)
+    python.write_text(python.read_text().replace("esac", '  *"-m venv"*) env >&2; exit 3 ;;\nesac'))
+    bad = {"PIP_USER": "1", "PIP_TARGET": "/x", "PIP_PREFIX": "/x", "PYTHONPATH": "/x", "PYTHONHOME": "/x"}
+    result = setup(tmp_path, PYTHON=str(python), PIP_INDEX_URL="https://index", **bad)
+    seen = dict(line.split("=", 1) for line in result.stderr.splitlines() if "=" in line)
+    assert seen["PIP_USER"] == "0" and seen["PIP_INDEX_URL"] == "https://index" and not {*bad} - {"PIP_USER"} & {*seen}
+
+
+def test_make_shuts_out_other_packages_and_kernels(tmp_path):
+    (tmp_path / "Makefile").write_text(f"include {ROOT}/Makefile\nshown:\n\t@env\n")
+    result = subprocess.run(["make", "-C", str(tmp_path), "shown"], stdout=subprocess.PIPE, text=True, check=True,
+                            env={**os.environ, "PYTHONPATH": "/x", "JUPYTER_PATH": "/x"})
+    seen = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+    assert not {"PYTHONPATH", "JUPYTER_PATH"} & {*seen} and seen["JUPYTER_PREFER_ENV_PATH"] == "1"

@@ -4,6 +4,10 @@
 # PYTHON=/path/to/python3.11 chooses the interpreter.
 set -eu
 
+# The caller's settings for pip and Python that would put the packages elsewhere, or bring others in.
+unset PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONPATH PYTHONHOME
+export PIP_USER=0 PYTHONNOUSERSITE=1
+
 venv=$1
 fail() {
     printf '\nset-up stopped: %s\n' "$1" >&2
