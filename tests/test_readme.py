@@ -38,7 +38,9 @@ EPOCHS = {"anime": {"anime_densevae_bce": 50, "anime_densevae_logreg": 50, "anim
 
 
 def committed(folder):
-    """Files of the repository, not those that somebody's own runs have left."""
+    """Files of the repository, not those that somebody's own runs have left; of a copy without git's folder, all."""
+    if not (ROOT / ".git").exists():
+        return [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()]
     return subprocess.run(["git", "ls-files", folder], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
