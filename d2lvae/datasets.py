@@ -10,7 +10,9 @@ import hashlib
 import http.client
 import os
 import pathlib
+import platform
 import queue
+import re
 import struct
 import threading
 import time
@@ -22,7 +24,7 @@ import zlib
 import numpy as np
 import PIL
 
-from . import drawing, drawing_faces, pictures, runtime
+from . import drawing, drawing_faces, image_bytes, pictures, runtime
 from .files import regular, replacing
 from .config import ParameterError, validate as checked
 
@@ -45,6 +47,13 @@ MIN_FACES = 20
 NUM_DRAWN_DIGITS = 20_000  # for training
 NUM_DRAWN_FACES = 4_096  # for training; and for validation:
 NUM_DRAWN_VALIDATION = 1_024
+DRAWN_WITH = {"Pillow": "10.4.0", "numpy": "1.23.5"}  # as in constraints.txt; with them,
+DRAWN = {  # by shape: SHA-256 of the validation pictures drawn from seed 0
+    (1_000, 1, 28, 28): "7e76d53a789dc2d59a36cbf0c878da82ed3f03fa09cd12d4d4370ebb0d2df014",
+    (1_024, 3, 32, 32): "95c84ff4ae25b6cf8da91104138121126aae9af14afaf95932c321c0a0ad8d3e",
+    (1_024, 3, 64, 64): "8e5a14a2353b232577a47e237b8be4cebd67515b3c227b988f939b6f5706a2a6",
+    (1_024, 3, 128, 128): "70852aa0ff1560af38639b183cc487e3fc59dd068fbbd6569435e0ad56beadc5",
+}
 HOW_TO_GET_FACES = ("Put pictures of faces there, in any folders and of any size (for example soumikrakshit/anime-faces or "
                     "splcher/animefacedataset from Kaggle, by hand or with tools/get_faces.py; see data/README.md), or set "
                     "D2LVAE_DATA to the folder above `anime`, or take drawn faces with -p data drawn")
@@ -70,16 +79,20 @@ class Offline(DataError):
 class ImageSet:
     """Pictures for training and for validation, and where they came from.
 
+    Images of one's own need a name and two arrays: ``ImageSet("fashion", train, validation)``.
+
     Attributes
     ----------
     name : str
-        As in the results folders' names: 'MNIST', 'anime', 'drawn_digits' or 'drawn_faces'.
+        As in the results folders' names: 'MNIST', 'anime', 'drawn_digits', 'drawn_faces', or a
+        name of one's own: at most 64 letters, digits, blanks and ``_ - + .``, with a letter,
+        digit or ``_`` at both ends.
     train, validation : numpy.ndarray, uint8, shape (N, C, H, W)
-        The pictures, 0 to 255.
+        The pictures, 0 to 255.  C is 1 for grey images and 3 for coloured ones.
     origin : str
         One sentence: which files, or drawn by which rule.
     is_real : bool
-        False for pictures drawn by rule.
+        False for pictures drawn by rule: their originals may be published.
     train_labels, validation_labels : numpy.ndarray, shape (N,) or (N, K), optional
         What the pictures show: digits (uint8), or the K factors (float32) that faces were drawn from.
     label_names : tuple of str
@@ -88,12 +101,18 @@ class ImageSet:
         The training images are only the first so many of a larger set; 0: all of it.
     seed : int, optional
         The random seed that the set was drawn with, or divided into training and validation.
+
+    Raises
+    ------
+    DataError
+        A name that would not do in a folder's name, an array of another type or shape, or labels
+        of another number than their images.
     """
     name: str
     train: np.ndarray
     validation: np.ndarray
-    origin: str
-    is_real: bool
+    origin: str = "given as arrays"
+    is_real: bool = True
     train_labels: np.ndarray = None
     validation_labels: np.ndarray = None
     label_names: tuple = ()
@@ -101,11 +120,22 @@ class ImageSet:
     seed: int = None
 
     def __post_init__(self):
+        if not (isinstance(self.name, str) and len(self.name) <= 64
+                and re.fullmatch(r"\w([\w .+-]*\w)?", self.name)):
+            raise DataError("the name of a data set becomes part of a folder's name: expected at most "
+                            "64 letters, digits, blanks and _ - + . with a letter, digit or _ at both "
+                            f"ends; found {self.name!r}. For example: 'fashion'")
         for part in ("train", "validation"):
-            array = getattr(self, part)
-            if array.dtype != np.uint8 or array.ndim != 4 or not len(array):
-                raise DataError(f"{self.name}: the {part} pictures must be a uint8 array "
-                                f"(N, C, H, W) with N > 0; found {array.dtype} {array.shape}")
+            images, labels = getattr(self, part), getattr(self, f"{part}_labels")
+            if problem := _problem_of(images):
+                raise DataError(f"{self.name}: the {part} images must be a uint8 array "
+                                f"(N, C, H, W) with N > 0; found {problem}")
+            if labels is not None and len(labels) != len(images):
+                raise DataError(f"{self.name}: expected one label for each of the {len(images):,} "
+                                f"{part} images; found {len(labels):,} labels")
+        if self.train.shape[1:] != self.validation.shape[1:]:
+            raise DataError(f"{self.name}: training and validation images must be of one shape; found "
+                            f"{self.train.shape[1:]} and {self.validation.shape[1:]}")
 
     @property
     def title(self):
@@ -136,6 +166,22 @@ class ImageSet:
         channels, height, width = self.image_shape
         return (f"{self.title}: {len(self.train):,} training and {len(self.validation):,} "
                 f"validation pictures of {channels} x {height} x {width}, {self.origin}")
+
+
+def _problem_of(images):
+    """What is wrong with an array of images, and how to mend it; None if nothing is."""
+    if not isinstance(images, np.ndarray):
+        return f"{type(images).__name__}. Give numpy.asarray(images)"
+    found = f"{images.dtype} {images.shape}"
+    if images.ndim == 3:
+        return f"{found}. For grey images (N, H, W), give images[:, None]"
+    if images.ndim != 4 or not images.size:
+        return found
+    if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        return f"{found}. For images (N, H, W, C), give images.transpose(0, 3, 1, 2)"
+    if images.dtype.kind == "f":
+        return f"{found}. For numbers from 0 to 1, give (images * 255).round().astype('uint8')"
+    return None if images.dtype == np.uint8 else f"{found}. Give images.astype('uint8')"
 
 
 def load_digits(data="auto", num_train=0, seed=0):
@@ -172,19 +218,41 @@ def load_digits(data="auto", num_train=0, seed=0):
         except Offline as error:
             if data != "auto":
                 raise
-            print(f"{error}. So these are drawn digits, not MNIST.")
+            runtime.say(f"{error}. So these are drawn digits, not MNIST.")
     if images is None:
         images = drawn_digits(num_train or NUM_DRAWN_DIGITS, seed)
-    print(f"data: {images}", flush=True)
+    runtime.say(f"data: {images}")
     return images
 
 
 def drawn_digits(num_train=NUM_DRAWN_DIGITS, seed=0):
     """Digits drawn by rule (see :mod:`d2lvae.drawing`): 1,000 for validation, `num_train` for training."""
     pictures, labels = drawing.draw_digits(1_000 + num_train, seed)
-    return ImageSet("drawn_digits", pictures[1_000:], pictures[:1_000],
-                    f"drawn by rule from seed {seed}", False, labels[1_000:], labels[:1_000],
-                    num_first=num_train if num_train != NUM_DRAWN_DIGITS else 0, seed=seed)
+    origin = _drawn_origin("digits", pictures[:1_000], seed,
+                           lambda: drawing.draw_digits(1_000, seed=0)[0])
+    return ImageSet("drawn_digits", pictures[1_000:], pictures[:1_000], origin, False,
+                    labels[1_000:], labels[:1_000], seed=seed,
+                    num_first=num_train if num_train != NUM_DRAWN_DIGITS else 0)
+
+
+def _drawn_origin(what, validation, seed, drawn_from_seed_0):
+    """Where drawn pictures come from.  If other versions draw them otherwise than recorded, it is said.
+
+    Only the validation pictures of seed 0 are recorded.  For another seed those are drawn and
+    compared, but only under other versions.
+    """
+    found = {"Pillow": PIL.__version__, "numpy": np.__version__}
+    expected = DRAWN.get(validation.shape)
+    if seed and found != DRAWN_WITH and expected:
+        validation = drawn_from_seed_0()
+    is_compared = expected and (not seed or found != DRAWN_WITH)
+    if not is_compared or hashlib.sha256(np.ascontiguousarray(validation)).hexdigest() == expected:
+        return f"drawn by rule from seed {seed}"
+    here = f"Pillow {found['Pillow']} and numpy {found['numpy']} on {platform.machine()}"
+    runtime.say(f"note: these drawn {what} differ from those of the recorded results: found {here}; expected "
+                f"Pillow {DRAWN_WITH['Pillow']} and numpy {DRAWN_WITH['numpy']} on x86_64. The numbers will "
+                "differ as well, unless those versions are installed (constraints.txt, make setup)")
+    return f"drawn by rule from seed {seed} with {here}, NOT as in the recorded results"
 
 
 def load_faces(data="auto", num_train=0, seed=0, image_size=64):
@@ -224,10 +292,10 @@ def load_faces(data="auto", num_train=0, seed=0, image_size=64):
         except NoPictures as error:
             if data != "auto":
                 raise
-            print(f"{error}. So these are drawn faces.")
+            runtime.say(f"{error}. So these are drawn faces.")
     if images is None:
         images = drawn_faces(num_train or NUM_DRAWN_FACES, seed, image_size)
-    print(f"data: {images}", flush=True)
+    runtime.say(f"data: {images}")
     return images
 
 
@@ -249,14 +317,11 @@ def real_faces(folder, seed=0, image_size=64):
         Fewer than `MIN_FACES` of them can be read.
     """
     folder = pathlib.Path(folder)
-    files, unreadable = pictures.find_pictures(folder) if folder.exists() else ([], [])
-    if not files and not unreadable:
+    files, left_out = pictures.find_pictures(folder) if folder.exists() else ([], [])
+    if not files and not left_out:
         raise NoPictures(f"no pictures ({', '.join(pictures.SUFFIXES)}) in {runtime.shown(folder)}. {HOW_TO_GET_FACES}")
     array, failed = pictures.load_pictures(folder, files, image_size, folder.with_name(f".{folder.name}_{image_size}.cache"))
-    unreadable = sorted(unreadable + failed)
-    if unreadable:
-        print(f"{len(unreadable):,} file(s) or folder(s) in {runtime.shown(folder)} could not be read and are left out: "
-              f"{', '.join(map(_printable, unreadable[:3]))}{', ...' if len(unreadable) > 3 else ''}")
+    _say_left_out(folder, dict([*left_out, *failed]))
     if len(array) < MIN_FACES:
         raise DataError(f"{runtime.shown(folder)} has {len(array)} picture(s) that can be read; at least {MIN_FACES} are needed. "
                         f"{HOW_TO_GET_FACES}")
@@ -266,9 +331,17 @@ def real_faces(folder, seed=0, image_size=64):
                     f"from {len(array):,} files", True, seed=seed)
 
 
-def _printable(name):
-    """A file's name with what is not text in it as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def _say_left_out(folder, left_out):
+    """Count what is left out of a folder: a line for each reason, with three names at most."""
+    if not left_out:
+        return
+    by_reason = {}
+    for name, reason in sorted(left_out.items()):
+        by_reason.setdefault(reason, []).append(name)
+    runtime.say(f"{len(left_out):,} file(s) or folder(s) in {runtime.shown(folder)} are left out "
+                f"(only {', '.join(image_bytes.READ)} images are read):")
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        runtime.say(f"  {len(names):,} {reason}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
 
 
 def drawn_faces(num_train=NUM_DRAWN_FACES, seed=0, image_size=64):
@@ -279,15 +352,18 @@ def drawn_faces(num_train=NUM_DRAWN_FACES, seed=0, image_size=64):
     """
     total = NUM_DRAWN_VALIDATION + max(num_train, NUM_DRAWN_FACES)
     key = {"drawn_by": hashlib.sha256(pathlib.Path(drawing_faces.__file__).read_bytes()).hexdigest(),
-           "num_images": total, "seed": seed, "image_size": image_size, "pillow": PIL.__version__}
+           "num_images": total, "seed": seed, "image_size": image_size,
+           "pillow": PIL.__version__, "numpy": np.__version__}
     cache = runtime.data_root() / f".drawn_faces_{image_size}_{total}_seed_{seed}.cache"
     found = pictures.read_cache(cache, key)
     if found is None:
         print(f"drawing {total:,} faces ...", flush=True)
         found = pictures.write_cache(cache, drawing_faces.draw_faces(total, seed, image_size)[0], [], key)
     array, factors = found[0], drawing_faces.face_factors(total, seed)
+    origin = _drawn_origin("faces", array[:NUM_DRAWN_VALIDATION], seed, lambda: drawing_faces.draw_faces(
+        NUM_DRAWN_VALIDATION, 0, image_size)[0])
     return ImageSet("drawn_faces", array[NUM_DRAWN_VALIDATION:], array[:NUM_DRAWN_VALIDATION],
-                    f"drawn by rule from seed {seed}", False, factors[NUM_DRAWN_VALIDATION:],
+                    origin, False, factors[NUM_DRAWN_VALIDATION:],
                     factors[:NUM_DRAWN_VALIDATION], tuple(drawing_faces.FACTORS), seed=seed,
                     num_first=num_train if num_train > NUM_DRAWN_FACES else 0).first(num_train)
 
@@ -334,8 +410,8 @@ def load_mnist(folder):
         images = dataclasses.replace(images, origin="from IDX files that are NOT the published ones")
     unproved = [path.name for name, path in paths.items() if not (published and "images" in name) and not _is_published(name, path)]
     if unproved:
-        print(f"note: these files in {runtime.shown(folder)} have another SHA-256 than the published .gz files, or are unpacked "
-              f"and cannot be compared with them: {', '.join(unproved)}")
+        runtime.say(f"note: these files in {runtime.shown(folder)} have another SHA-256 than the published .gz files, or are unpacked "
+                    f"and cannot be compared with them: {', '.join(unproved)}")
     return images
 
 
@@ -344,8 +420,26 @@ def _is_published(name, path):
 
 
 def _find(folder, name):
-    """The path of an MNIST file, plain or gzipped (or of what stands in its place), or None."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if os.path.lexists(path)), None)
+    """The path of an MNIST file, plain or gzipped (or of what stands in its place), or None.
+
+    Kaggle has each file in a folder named like it, or spells it with a dot before `idx`.
+    """
+    names = _spellings(name)
+    found = next((folder / name for name in names if os.path.lexists(folder / name)), None)
+    if found and found.is_dir():
+        return next((found / name for name in names if os.path.lexists(found / name)), found)
+    return found
+
+
+def _spellings(name):
+    return [spelt + suffix for spelt in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+
+
+def _astray(folder, names):
+    """Where a folder below holds one of these files, as a sentence; '' if none does."""
+    spellings = {spelling for name in names for spelling in _spellings(name)}
+    found = sorted(path for path in folder.rglob("*") if path.name in spellings and path.is_file())
+    return f" A file of that name is at {found[0]}: move it and the others up." if found else ""
 
 
 def read_idx(path):
@@ -402,7 +496,7 @@ def download_mnist(folder, names=tuple(MNIST_FILES)):
     mirrors = _answering_mirrors(f"{names[0]}.gz")
     if not mirrors:
         raise Offline(f"MNIST is not complete in {folder} (missing: {', '.join(names)}), and none "
-                      f"of its {len(MNIST_MIRRORS)} mirrors could be reached. "
+                      f"of its {len(MNIST_MIRRORS)} mirrors could be reached.{_astray(folder, names)} "
                       "Put the four files there, plain or as .gz, or set D2LVAE_DATA to the folder "
                       "above them, or connect to the network")
     try:

@@ -9,7 +9,7 @@ import pathlib
 import platform
 import sys
 
-__all__ = ["has_bfloat16", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown"]
+__all__ = ["has_bfloat16", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown", "printable", "say"]
 
 _FloatingPointMode = ctypes.c_uint32 * 8  # glibc's fenv_t on x86-64; the last word is MXCSR
 _LIBM = (ctypes.CDLL("libm.so.6") if sys.platform == "linux" and platform.machine() == "x86_64"
@@ -104,3 +104,14 @@ def shown(path):
     """A path as people read it: from the project's folder on where it is inside, else whole."""
     path, root = (pathlib.Path(os.path.realpath(place)) for place in (path, project_root()))
     return path.relative_to(root).as_posix() if root in path.parents else str(path)
+
+
+def printable(text):
+    """A text in one line: line ends, escape sequences and bytes that are no text become visible escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text):
+    """Print one line, whatever is in it: what the output's encoding lacks is printed as an escape."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)

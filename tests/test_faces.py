@@ -1,4 +1,5 @@
 """Faces: any folder of pictures, decoded right, cached honestly; and faces drawn by rule."""
+import errno
 import importlib.util
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import datasets, drawing_faces, pictures, runtime
+from d2lvae import datasets, drawing_faces, image_bytes, pictures, runtime
 from d2lvae.datasets import DataError, NoPictures, load_faces, real_faces
 from d2lvae.config import ParameterError
 
@@ -38,11 +39,19 @@ def assert_is_red_square(array, tolerance=2):
     assert edges.mean() < .1, "only the rim of the square may differ"
 
 
+def grey(level, size=(64, 64), spread=8):
+    """Mostly of one grey, which its left upper corner has; as much is darker as is lighter."""
+    image = Image.new("L", size, level)
+    image.paste(level - spread, (size[0] // 2, 0, size[0], size[1] // 2))
+    image.paste(level + spread, (size[0] // 2, size[1] // 2, size[0], size[1]))
+    return image
+
+
 def many(folder, number=25, size=(64, 64)):
-    """Pictures that can be told apart: each of one grey."""
+    """Pictures that can be told apart: each of another grey."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(number):
-        Image.new("L", size, 5 * i).save(folder / f"{i:03}.png")
+        grey(8 + 5 * i, size).save(folder / f"{i:03}.png")
     return folder
 
 
@@ -113,7 +122,7 @@ def test_sorted_names_a_permutation_from_the_seed_and_80_percent(anime):
     for i in np.random.default_rng(0).permutation(40):  # made in any order, in folders of any depth
         place = anime / ("b/c" if i % 3 else "a")
         place.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (64, 64), int(6 * i)).save(place / f"{i:02}.png")
+        grey(int(6 * i), spread=1).save(place / f"{i:02}.png")
     images = real_faces(anime, seed=3)
     greys = [6 * i for i in range(40) if i % 3 == 0] + [6 * i for i in range(40) if i % 3]  # a/..., then b/c/...
     expected = [greys[i] for i in np.random.default_rng(3).permutation(40)]
@@ -123,7 +132,7 @@ def test_sorted_names_a_permutation_from_the_seed_and_80_percent(anime):
     assert other.validation[:, 0, 0, 0].tolist() != expected[32:]
 
 
-def test_unreadable_files_are_counted_and_named_in_one_line(anime, capsys):
+def test_unreadable_files_are_counted_and_named_with_the_reason(anime, capsys):
     many(anime)
     (anime / "empty.jpg").touch()
     (anime / "text.png").write_text("this is not a picture")
@@ -137,18 +146,21 @@ def test_unreadable_files_are_counted_and_named_in_one_line(anime, capsys):
         images = load_faces("anime")
         lines = capsys.readouterr().out.splitlines()
         assert len(images.train) + len(images.validation) == 25
-        assert re.match(r"5 file\(s\) or folder\(s\) in .*anime could not be read and are left out: empty.jpg, pipe.png, short.jpg, ...$", lines[0])
-        assert len(lines) == 2 and lines[1].startswith("data: anime: 20 training and 5 validation pictures of 3 x 64 x 64, from 25 files")
+        assert re.match(r"5 file\(s\) or folder\(s\) in .*anime are left out", lines[0])
+        assert set(lines[1:-1]) == {"  1 empty: empty.jpg", "  1 text: text.png", "  1 JPEG, damaged or cut short: short.jpg",
+                                    "  1 not a file, but a pipe or a device: pipe.png",
+                                    f"  1 cannot be read ({os.strerror(errno.ELOOP)}): to itself.png"}
+        assert lines[-1].startswith("data: anime: 20 training and 5 validation pictures of 3 x 64 x 64, from 25 files")
 
 
 def test_mixed_sizes_modes_and_kinds_together(anime):
-    for i, (size, mode, suffix) in enumerate(zip([(64, 64), (30, 90), (500, 400), (1, 1), (2000, 30)] * 5, "L RGB RGBA P CMYK".split() * 5,
+    for i, (size, mode, suffix) in enumerate(zip([(64, 64), (30, 90), (500, 400), (2, 2), (2000, 30)] * 5, "L RGB RGBA P CMYK".split() * 5,
                                                  "png bmp webp png jpg".split() * 5)):
-        Image.new("L", size, 9 * i).convert(mode).save(anime / f"{i:02}.{suffix}")
+        grey(9 * i + 10, size).convert(mode).save(anime / f"{i:02}.{suffix}")
     images = real_faces(anime, image_size=32)
     assert images.image_shape == (3, 32, 32) and len(images.train) + len(images.validation) == 25
     found = sorted(np.concatenate([images.train, images.validation]).mean(axis=(1, 2, 3)))
-    np.testing.assert_allclose(found, 9 * np.arange(25), atol=3)
+    np.testing.assert_allclose(found, 9 * np.arange(25) + 10, atol=3)
 
 
 def test_bombs_do_no_harm(anime, capsys):
@@ -169,8 +181,8 @@ def test_links_are_followed_and_loops_end(anime, tmp_path):
     many(tmp_path / "elsewhere")
     (anime / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(anime)
-    files, unreadable = pictures.find_pictures(anime)
-    assert len(files) == 25 and files[0][0] == "linked/000.png" and not unreadable
+    files, left_out = pictures.find_pictures(anime)
+    assert len(files) == 25 and files[0][0] == "linked/000.png" and not left_out
 
 
 def test_a_directory_that_cannot_be_read_is_named(anime, monkeypatch, capsys):
@@ -185,7 +197,8 @@ def test_a_directory_that_cannot_be_read_is_named(anime, monkeypatch, capsys):
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert len(load_faces("anime").train) == 20
-    assert "1 file(s) or folder(s)" in (said := capsys.readouterr().out) and "left out: locked/" in said
+    assert "1 file(s) or folder(s)" in (said := capsys.readouterr().out)
+    assert "1 folder that cannot be read (Permission denied): locked/" in said
 
 
 @pytest.mark.parametrize("number, content", [(0, b""), (1, None), (19, None), (10_000, b"")])
@@ -219,7 +232,7 @@ def test_a_name_that_is_no_text_can_be_printed(anime, capsys):
     many(anime)
     open(os.fsencode(anime) + b"/\xff.jpg", "wb").close()
     assert len(load_faces("anime").train) == 20
-    assert r"left out: \udcff.jpg" in capsys.readouterr().out
+    assert r"1 empty: \udcff.jpg" in capsys.readouterr().out
 
 
 def test_auto_takes_drawn_faces_where_there_are_none_and_says_so(anime, capsys):
@@ -276,10 +289,10 @@ def test_a_cache_of_other_files_is_not_trusted(anime, change):
     before = real_faces(anime).sha256()
     size = 64
     if change == "content":
-        Image.new("L", (64, 64), 250).save(anime / "003.png")
+        grey(247).save(anime / "003.png")
         os.utime(anime / "003.png", ns=(0, 0))
     elif change == "new file":
-        Image.new("L", (64, 64), 250).save(anime / "new.png")
+        grey(247).save(anime / "new.png")
     elif change == "file gone":
         (anime / "003.png").unlink()
     elif change == "renamed":
@@ -289,16 +302,17 @@ def test_a_cache_of_other_files_is_not_trusted(anime, change):
     after = real_faces(anime, image_size=size)
     assert after.sha256() != before
     if change == "content":
-        assert 250 in after.train or 250 in after.validation
+        assert 247 in after.train or 247 in after.validation
 
 
-def test_a_cache_by_an_older_decoder_is_not_trusted(anime, monkeypatch):
+@pytest.mark.parametrize("part", [pictures, image_bytes], ids=["pictures", "image_bytes"])
+def test_a_cache_by_an_older_decoder_is_not_trusted(anime, monkeypatch, part):
     many(anime)
     before = real_faces(anime).sha256()
-    newer = anime.parent / "pictures.py"
+    newer = anime.parent / "newer.py"
     newer.write_text("another decoder")
-    monkeypatch.setattr(pictures, "__file__", str(newer))
-    monkeypatch.setattr(pictures, "decode", lambda path, size: np.full((3, size, size), 7, np.uint8))
+    monkeypatch.setattr(part, "__file__", str(newer))
+    monkeypatch.setattr(pictures, "decode", lambda path, size: np.arange(3 * size * size, dtype=np.uint8).reshape(3, size, size))
     assert real_faces(anime).sha256() != before
 
 

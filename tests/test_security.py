@@ -99,7 +99,7 @@ def test_a_bomb_in_any_path_runs_nothing(bomb, tmp_path, monkeypatch, config, ti
     with pytest.raises(datasets.DataError):
         datasets.load_mnist(tmp_path / "mnist")
     for i in range(25):
-        Image.new("L", (32, 32), i).save(tmp_path / "anime" / f"{i}.png")
+        Image.linear_gradient("L").save(tmp_path / "anime" / f"{i}.png")
     (tmp_path / "anime" / "bomb.png").write_bytes(content)
     (tmp_path / ".anime_32.cache").write_bytes(content)
     assert len(datasets.real_faces(tmp_path / "anime", image_size=32).train) == 20

@@ -27,7 +27,7 @@ def main(name=SETS[0]):
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(kagglehub.dataset_download(name))
     files, unreadable = pictures.find_pictures(target)
-    print(f"{target}: {len(files):,} pictures")
+    runtime.say(f"{target}: {len(files):,} pictures")
 
 
 if __name__ == "__main__":
