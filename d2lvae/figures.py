@@ -12,7 +12,7 @@ from PIL import Image
 from .files import replacing
 
 __all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "show_intervals", "show_rows", "show_file",
-           "save"]
+           "save", "one_png"]
 
 COLOURS = {"loss": "#000000", "pixel_loss": "#0072B2", "kl": "#D55E00",
            "adversarial_loss": "#009E73", "feature_loss": "#E69F00", "disc_loss": "#CC79A7"}
@@ -215,10 +215,29 @@ def show_file(path):
     return figure
 
 
-def save(figure, path):
-    """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
+def _rendered(figure):
+    """A figure as an image without the needless fourth channel; the figure is closed."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DOTS_AN_INCH)
     d2l.plt.close(figure)
+    return Image.open(drawn).convert("RGB")
+
+
+def save(figure, path):
+    """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
+    image = _rendered(figure)
     with replacing(path) as file:
-        Image.open(drawn).convert("RGB").save(file, "PNG", optimize=True)  # without the needless fourth channel
+        image.save(file, "PNG", optimize=True)
+
+
+def one_png(drawn):
+    """Figures below one another, as a PNG's bytes; they are closed, so that a notebook does not show them as well."""
+    images = [_rendered(figure) for figure in drawn]
+    page = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
+    top = 0
+    for image in images:
+        page.paste(image, (0, top))
+        top += image.height
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
