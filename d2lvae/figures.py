@@ -97,7 +97,7 @@ def show_reconstructions(originals, reconstructions, title):
                          num_cols=len(originals))
 
 
-def show_history(history, title, recorded=()):
+def show_history(history, title, recorded=(), num_epochs=None):
     """The losses over the epochs, in panels with a scale each; empty axes if there are none yet.
 
     Parameters
@@ -108,6 +108,8 @@ def show_history(history, title, recorded=()):
         Names the data set.
     recorded : sequence of (int, float)
         Epochs and losses of another run to compare with, drawn as crosses.
+    num_epochs : int, optional
+        How many epochs the axes have room for; by default only as many as there are.
 
     Returns
     -------
@@ -129,6 +131,8 @@ def show_history(history, title, recorded=()):
         ax.set_xlabel("epoch")
         ax.set_ylabel("nats an image")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if num_epochs is not None:
+            ax.set_xlim(0, num_epochs)
         ax.grid(alpha=0.3)
         ax.legend()
     figure.suptitle(title, fontsize=11)

@@ -120,14 +120,16 @@ class Page(Report):
     def __init__(self, *args):
         super().__init__(*args)
         self.output, self.curve = None, list(self.history)
-        self.num_before = self.num_seen = len(self.history) * self.num_images
-        self.started = time.monotonic()
-        self.due = self.started + 1
+        self.num_seen = len(self.history) * self.num_images
+        self.started = None
 
     def batch(self, num_images, sums):
         self.num_seen += num_images
         self._remember(num_images, sums)
-        if time.monotonic() >= self.due:
+        if self.started is None:  # the first step takes longer: what it computes is compiled
+            self.started, self.num_before = time.monotonic(), self.num_seen
+            self.due = self.started + 1
+        elif time.monotonic() >= self.due:
             self._draw()
 
     def _draw(self):

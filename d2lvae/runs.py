@@ -233,7 +233,7 @@ def _train(learner, images, settings, history, folder, resume, progress):
 
     def draw(curve, title):
         first = images.validation[:NUM_PICTURES]
-        return [figures.show_history(curve, f"{images.title}: {title}"),
+        return [figures.show_history(curve, f"{images.title}: {title}", num_epochs=settings["epochs"]),
                 figures.show_reconstructions(first, reconstruct(learner.vae, first), images.title)]
 
     finished = training.train(learner, images.train, settings, history, keep, progress, None if progress else draw)
