@@ -12,7 +12,7 @@ from PIL import Image
 from .files import replacing
 
 __all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "show_intervals", "show_rows", "show_file",
-           "save"]
+           "save", "one_png"]
 
 COLOURS = {"loss": "#000000", "pixel_loss": "#0072B2", "kl": "#D55E00",
            "adversarial_loss": "#009E73", "feature_loss": "#E69F00", "disc_loss": "#CC79A7"}
@@ -97,7 +97,7 @@ def show_reconstructions(originals, reconstructions, title):
                          num_cols=len(originals))
 
 
-def show_history(history, title, recorded=()):
+def show_history(history, title, recorded=(), num_epochs=None):
     """The losses over the epochs, in panels with a scale each; empty axes if there are none yet.
 
     Parameters
@@ -108,6 +108,8 @@ def show_history(history, title, recorded=()):
         Names the data set.
     recorded : sequence of (int, float)
         Epochs and losses of another run to compare with, drawn as crosses.
+    num_epochs : int, optional
+        How many epochs the axes have room for; by default only as many as there are.
 
     Returns
     -------
@@ -129,6 +131,8 @@ def show_history(history, title, recorded=()):
         ax.set_xlabel("epoch")
         ax.set_ylabel("nats an image")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if num_epochs is not None:
+            ax.set_xlim(0, num_epochs)
         ax.grid(alpha=0.3)
         ax.legend()
     figure.suptitle(title, fontsize=11)
@@ -215,10 +219,29 @@ def show_file(path):
     return figure
 
 
-def save(figure, path):
-    """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
+def _rendered(figure):
+    """A figure as an image without the needless fourth channel; the figure is closed."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DOTS_AN_INCH)
     d2l.plt.close(figure)
+    return Image.open(drawn).convert("RGB")
+
+
+def save(figure, path):
+    """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
+    image = _rendered(figure)
     with replacing(path) as file:
-        Image.open(drawn).convert("RGB").save(file, "PNG", optimize=True)  # without the needless fourth channel
+        image.save(file, "PNG", optimize=True)
+
+
+def one_png(drawn):
+    """Figures below one another, as a PNG's bytes; they are closed, so that a notebook does not show them as well."""
+    images = [_rendered(figure) for figure in drawn]
+    page = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
+    top = 0
+    for image in images:
+        page.paste(image, (0, top))
+        top += image.height
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()

@@ -230,7 +230,12 @@ def _train(learner, images, settings, history, folder, resume, progress):
             record = {"config": settings, "steps": steps, "history": history, "threads": threads.settings(), "workers": workers.size}
             checkpoints.save_checkpoint(work, arrays, record)
 
-    finished = training.train(learner, images.train, settings, history, keep, progress)
+    def draw(curve, title):
+        first = images.validation[:NUM_PICTURES]
+        return [figures.show_history(curve, f"{images.title}: {title}", num_epochs=settings["epochs"]),
+                figures.show_reconstructions(first, reconstruct(learner.vae, first), images.title)]
+
+    finished = training.train(learner, images.train, settings, history, keep, progress, None if progress else draw)
     if not finished and workers.rank == 0:
         print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
               f"goes on after the {len(history)} finished epoch(s).", flush=True)

@@ -9,7 +9,7 @@ import pathlib
 import platform
 import sys
 
-__all__ = ["has_bfloat16", "watched", "denormals_as_zero", "project_root", "data_root", "results_root", "shown", "printable", "say"]
+__all__ = ["has_bfloat16", "watched", "on_notebook_page", "denormals_as_zero", "project_root", "data_root", "results_root", "shown", "printable", "say"]
 
 _FloatingPointMode = ctypes.c_uint32 * 8  # glibc's fenv_t on x86-64; the last word is MXCSR
 _LIBM = (ctypes.CDLL("libm.so.6") if sys.platform == "linux" and platform.machine() == "x86_64"
@@ -25,8 +25,18 @@ def has_bfloat16():
 
 
 def watched():
-    """Whether a person looks on (JupyterLab, Notebook, VS Code, a terminal), so that a progress bar makes sense."""
-    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID")) or sys.stdout.isatty()
+    """Whether a person sees this process's output as it comes: at a terminal or in a notebook's page."""
+    return sys.stdout.isatty() or on_notebook_page()
+
+
+def on_notebook_page():
+    """Whether a page (JupyterLab, Notebook 7, VS Code) has sent the code that is running.
+
+    A page names the cell that it sends.  papermill, nbconvert and nbval do not, nor does a process that a cell starts.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return "cellId" in getattr(shell, "parent_header", {}).get("metadata", {})
 
 
 @contextlib.contextmanager

@@ -10,12 +10,12 @@ import numpy as np
 from d2l import mxnet as d2l
 from mxnet import autograd
 from mxnet.gluon import nn
-from tqdm.auto import tqdm
 
-from . import layers, losses, runtime
+from . import layers, losses, threads
 from .checkpoints import net_arrays, set_net_arrays
 from .graphs import SCRATCH, Graph
 from .optimizer import Optimizer
+from .progress import reporting
 from .team import ALONE, Share
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
@@ -377,10 +377,10 @@ def _interruptible():
         signal.signal(signal.SIGINT, before)
 
 
-def train(learner, images, config, history, on_epoch, progress=None):
+def train(learner, images, config, history, on_epoch, progress=None, draw=None):
     """Train from the epoch after those in `history` up to `config['epochs']`.
 
-    Losses stay on the device and are read once an epoch (by the bar, once in a while).  Ctrl-C ends the loop after the minibatch.
+    Losses stay on the device and are read once an epoch (by a bar or a page, once in a while).  Ctrl-C ends the loop after the minibatch.
 
     Parameters
     ----------
@@ -396,6 +396,8 @@ def train(learner, images, config, history, on_epoch, progress=None):
         Called after each finished epoch.
     progress : callable, optional
         Called after each minibatch with its number of pictures.
+    draw : callable, optional
+        What a notebook's page shows meanwhile; see :func:`d2lvae.progress.reporting`.
 
     Returns
     -------
@@ -410,10 +412,12 @@ def train(learner, images, config, history, on_epoch, progress=None):
         Another worker or a server has died.
     """
     epochs, team = config["epochs"], learner.team
-    quiet = not runtime.watched()
-    bar = tqdm(total=epochs * len(images), initial=len(history) * len(images), unit=" images",
-               unit_scale=True, disable=quiet or team.rank > 0)
-    with _interruptible() as team.wish, contextlib.closing(bar):
+
+    def recent_means(sums, num_images):
+        return _means(sums, num_images / team.size, config)
+
+    neighbours = threads.Neighbours()
+    with _interruptible() as team.wish, reporting(history, epochs, len(images), recent_means, draw, team.rank) as report:
         for epoch in range(len(history), epochs):
             started = time.monotonic()  # not d2l.Timer: the clock on the wall may be set back
             sums, solo = [], epoch < config.get("num_solo_epochs", 0)
@@ -421,10 +425,7 @@ def train(learner, images, config, history, on_epoch, progress=None):
                 sums.append(learner.step(batch, solo))
                 if len(sums) > 16:
                     sums[-16].wait_to_read()  # on a GPU, lets the queue grow no further
-                if len(sums) % 64 == 0 and not quiet:
-                    shown = _means(sums, len(sums) * config["batch_size"] / team.size, config)
-                    bar.set_postfix(epoch=epoch, loss=f"{shown['loss']:.2f}", refresh=False)
-                bar.update(len(batch))
+                report.batch(len(batch), sums[-1])
                 if progress is not None:
                     progress(len(batch))
                 if team.is_stopping():
@@ -439,24 +440,12 @@ def train(learner, images, config, history, on_epoch, progress=None):
             history.append({"epoch": epoch, **means, "seconds": round(seconds, 3),
                             "images_per_second": round(len(images) / seconds, 1)})
             on_epoch()
-            bar.set_postfix(epoch=epoch, loss=f"{means['loss']:.2f}", refresh=False)
-            if quiet and team.rank == 0:
-                print(epoch_line(history, epochs), flush=True)
+            report.epoch()
+            advice = neighbours.advice()
+            if advice and team.rank == 0:
+                print(advice, flush=True)
     mx.nd.waitall()  # the nets' BatchNorm statistics, too, of which MXNet's engine does not know
-    if history and not quiet and team.rank == 0:
-        print(epoch_line(history, epochs))
     return True
-
-
-def epoch_line(history, epochs):
-    """One line on the latest epoch: losses, speed, time left."""
-    last = history[-1]
-    parts = [f"{label} {last[name]:.{digits}f}" for label, name, digits in (
-        ("loss", "loss", 2), ("pixel", "pixel_loss", 2), ("KL", "kl", 2),
-        ("adversarial", "adversarial_loss", 3), ("features", "feature_loss", 2), ("discriminator", "disc_loss", 3)) if name in last]
-    left = round((epochs - 1 - last["epoch"]) * np.median([h["seconds"] for h in history[-5:]]))
-    return (f"epoch {last['epoch']:3d}: {', '.join(parts)}, {last['images_per_second']:,.0f} images/s, "
-            f"{left // 60:.0f} min {left % 60:02.0f} s left")
 
 
 def evaluate(learner, images, config):

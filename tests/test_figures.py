@@ -89,3 +89,9 @@ def test_history_has_labelled_axes_and_units():
     assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["discriminator's loss"], "no line, no name"
     figures.d2l.plt.close(figure)
     figures.d2l.plt.close(figures.show_history([], "stopped before the first epoch ended"))
+
+
+def test_curves_of_a_training_under_way_have_room_for_all_epochs():
+    figure = figures.show_history([{"epoch": 0.003, "loss": 544.0, "pixel_loss": 543.0, "kl": 1.0}], "drawn digits", num_epochs=12)
+    assert all(ax.get_xlim() == (0, 12) for ax in figure.axes)
+    figures.d2l.plt.close(figure)

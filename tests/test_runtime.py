@@ -5,7 +5,9 @@ import subprocess
 import sys
 import textwrap
 
+import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from d2lvae import threads
 
@@ -93,3 +95,40 @@ def test_another_clones_package_is_refused_in_a_clone(tmp_path):
     (tmp_path / "environment.yml").write_text("")
     result = subprocess.run(command, cwd=tmp_path / "notebooks", stderr=subprocess.PIPE, text=True)
     assert result.returncode and f"this is the clone {tmp_path}" in result.stderr and "make setup" in result.stderr
+
+
+def watched_in_a_kernel(metadata):
+    """What `runtime.watched()` says in a kernel whose code comes with these metadata."""
+    manager, client = start_new_kernel()  # inherits this process's environment
+    try:
+        content = {"code": "from d2lvae import runtime; print(runtime.watched())", "silent": False, "store_history": True,
+                   "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+        client.shell_channel.send(client.session.msg("execute_request", content, metadata=metadata))
+        while True:
+            message = client.get_iopub_msg(timeout=60)
+            if message["msg_type"] in ("stream", "error"):
+                return message["content"].get("text")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_page_watches_its_kernel_and_no_other_program(monkeypatch):
+    """Programs that a cell starts inherit JPY_SESSION_NAME; their kernels are sent code by no page."""
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
+    monkeypatch.setenv("VSCODE_PID", "1")
+    assert watched_in_a_kernel({"cellId": "bce-18"}) == "True\n"
+    assert watched_in_a_kernel({}) == "False\n"
+
+
+def test_papermill_nbval_and_nbconvert_watch_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
+    monkeypatch.setenv("VSCODE_PID", "1")
+    cell = nbformat.v4.new_code_cell("from d2lvae import runtime; assert not runtime.watched()")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
+    commands = [["papermill", "--no-progress-bar", "-k", "python3", "a.ipynb", "out.ipynb"],
+                ["nbconvert", "--execute", "--to", "notebook", "--stdout", "a.ipynb"],
+                ["pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "a.ipynb"]]
+    for command in commands:
+        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, f"{command}:\n{done.stdout}"
