@@ -1,16 +1,19 @@
 """Data by name, never by accident: what is damaged is refused, what is drawn says so."""
 import gzip
 import hashlib
+import pathlib
+import re
 import shutil
 import socket
 import time
 import urllib.request
 
 import numpy as np
+import PIL
 import pytest
 from conftest import idx
 
-from d2lvae import datasets, runtime
+from d2lvae import datasets, drawing, drawing_faces, runtime
 from d2lvae.datasets import DataError, ImageSet, Offline, load_digits, load_mnist
 from d2lvae.config import ParameterError
 
@@ -55,6 +58,50 @@ def test_only_the_first_training_pictures(mnist_folder, monkeypatch):
     use(monkeypatch, folder)
     images = load_digits("mnist", num_train=7)
     assert len(images.train) == len(images.train_labels) == 7 and len(images.validation) == 20
+
+
+def as_kaggle_has_them(folder, layout):
+    """The tiny files, unpacked, in one of the ways of Kaggle's MNIST."""
+    for path in sorted(folder.iterdir()):
+        content, name = gzip.decompress(path.read_bytes()), path.stem
+        path.unlink()
+        if "dots" in layout:
+            (folder / name.replace("-idx", ".idx")).write_bytes(content)
+        if "folders" in layout:
+            (folder / name).mkdir()
+            (folder / name / name).write_bytes(content)
+        if layout == "dots within folders":
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name.replace("-idx", ".idx")).rename(folder / name / name.replace("-idx", ".idx"))
+
+
+@pytest.mark.parametrize("layout", ["folders", "dots", "dots and folders", "dots within folders"])
+def test_kaggles_layout(mnist_folder, monkeypatch, layout):
+    folder, arrays = mnist_folder
+    use(monkeypatch, folder)
+    as_kaggle_has_them(folder, layout)
+    check_tiny(load_digits("mnist"), arrays)
+
+
+def test_a_folder_without_the_file_named_like_it(mnist_folder, monkeypatch):
+    folder, _ = mnist_folder
+    use(monkeypatch, folder)
+    as_kaggle_has_them(folder, "folders")
+    (folder / TRAIN_IMAGES / TRAIN_IMAGES).unlink()
+    with pytest.raises(DataError, match=f"{TRAIN_IMAGES} cannot be read") as caught:
+        load_digits("auto")
+    assert not isinstance(caught.value, Offline)
+
+
+def test_files_in_another_folder_below_are_pointed_at(mnist_folder, monkeypatch):
+    folder, _ = mnist_folder
+    use(monkeypatch, folder)
+    as_kaggle_has_them(folder, "dots")
+    (folder / "archive").mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(folder / "archive" / path.name)
+    with pytest.raises(Offline, match=r"archive/t10k-images.idx3-ubyte: move it and the others up"):
+        load_digits("mnist")
 
 
 DAMAGES = {
@@ -206,10 +253,101 @@ def test_the_hash_tells_data_apart(tiny):
     assert len({tiny.sha256(), tiny.first(100).sha256(), datasets.drawn_digits(200, seed=1).sha256()}) == 3
 
 
-@pytest.mark.parametrize("array", [np.zeros((0, 1, 4, 4), np.uint8), np.zeros((2, 1, 4, 4)), np.zeros((2, 4, 4), np.uint8)])
-def test_an_image_set_holds_uint8_pictures(array):
-    with pytest.raises(DataError, match="uint8 array"):
-        ImageSet("x", array, array, "made here", False)
+@pytest.mark.parametrize("array, remedy", [
+    (np.zeros((0, 1, 4, 4), np.uint8), ""),
+    (np.zeros((2, 1, 4, 4)), r"\* 255"),
+    (np.zeros((2, 1, 4, 4), np.int64), r"astype\('uint8'\)"),
+    (np.zeros((2, 4, 4), np.uint8), r"images\[:, None\]"),
+    (np.zeros((2, 4, 4, 3), np.uint8), r"transpose\(0, 3, 1, 2\)"),
+    (np.zeros((2, 4, 4, 1), np.uint8), r"transpose\(0, 3, 1, 2\)"),
+    ([[[[0]]]], r"numpy.asarray"),
+])
+def test_an_image_set_holds_uint8_pictures(array, remedy):
+    right = np.zeros((2, 1, 4, 4), np.uint8)
+    for part, arrays in (("train", (array, right)), ("validation", (right, array))):
+        with pytest.raises(DataError, match=f"x: the {part} images must be a uint8 array.*{remedy}"):
+            ImageSet("x", *arrays, "made here", False)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 4, 4)])
+def test_images_of_ones_own_in_one_line(shape, capsys):
+    train, validation = np.ones((6, *shape), np.uint8), np.zeros((2, *shape), np.uint8)
+    images = ImageSet("fashion", train, validation)
+    assert images.image_shape == shape and images.is_real and images.train_labels is None
+    assert str(images).startswith("fashion: 6 training and 2 validation pictures") and images.origin in str(images)
+    assert len(images.first(3).train) == 3 and images.first(3).sha256() != images.sha256()
+    labels = ImageSet("fashion", train, validation, train_labels=np.arange(6), validation_labels=np.arange(2))
+    assert labels.first(3).train_labels.tolist() == [0, 1, 2] and labels.sha256() == images.sha256()
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "../up", "a/b", "/tmp", "a\\b", "a\n", "a\0", "a\x1b[31m", ".hidden", "a ", "-p",
+                                  "*", "a[b]", "~", "$HOME", "a:b", "x" * 65, 7, None])
+def test_a_name_that_would_not_do_in_a_folders_name(name):
+    array = np.zeros((2, 1, 4, 4), np.uint8)
+    with pytest.raises(DataError, match="name of a data set.*found") as caught:
+        ImageSet(name, array, array)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x", "MNIST", "drawn_faces", "_", "my faces", "v1.2-a+b", "Blüten", "花"])
+def test_a_name_that_does(name):
+    array = np.zeros((2, 1, 4, 4), np.uint8)
+    assert ImageSet(name, array, array).title == name.replace("_", " ")
+
+
+def test_training_and_validation_belong_together():
+    array, other = np.zeros((2, 1, 4, 4), np.uint8), np.zeros((2, 1, 8, 8), np.uint8)
+    with pytest.raises(DataError, match=r"of one shape; found \(1, 4, 4\) and \(1, 8, 8\)"):
+        ImageSet("x", array, other)
+    for part in ("train", "validation"):
+        with pytest.raises(DataError, match=f"one label for each of the 2 {part} images; found 3"):
+            ImageSet("x", array, array, **{f"{part}_labels": np.arange(3)})
+
+
+# what is drawn, beside what was drawn when the results were recorded
+
+def test_with_the_pinned_versions_nothing_is_noted(capsys):
+    assert datasets.DRAWN_WITH == {"Pillow": PIL.__version__, "numpy": np.__version__}
+    for seed in (0, 1):
+        assert datasets.drawn_digits(20, seed).origin == f"drawn by rule from seed {seed}"
+    faces = drawing_faces.draw_faces(1_024, image_size=32)[0]
+    assert datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0"
+    assert not capsys.readouterr().out
+
+
+def test_the_recorded_versions_are_the_pinned_ones():
+    pins = (pathlib.Path(__file__).resolve().parent.parent / "constraints.txt").read_text().splitlines()
+    for name, version in datasets.DRAWN_WITH.items():
+        assert f"{name.lower()}=={version}" in pins
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_other_drawings_by_another_pillow_are_noted_once(monkeypatch, capsys, seed):
+    draw = drawing.draw_digits
+
+    def otherwise(*arguments, **options):
+        pictures, labels = draw(*arguments, **options)
+        pictures[7, 0, 5, 5] += 1
+        return pictures, labels
+
+    monkeypatch.setattr(PIL, "__version__", "99.0")
+    monkeypatch.setattr(drawing, "draw_digits", otherwise)
+    origin = datasets.drawn_digits(20, seed).origin
+    assert f"seed {seed} with Pillow 99.0" in origin and "NOT" in origin
+    [note] = capsys.readouterr().out.splitlines()
+    assert re.match(f"note: .*found Pillow 99.0 and numpy {np.__version__}.*expected Pillow 10.4.0 and numpy 1.23.5", note)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_another_pillow_that_draws_the_same_is_as_good(monkeypatch, capsys, seed):
+    monkeypatch.setattr(PIL, "__version__", "99.0")
+    assert "NOT" not in datasets.drawn_digits(20, seed).origin and not capsys.readouterr().out
+
+
+def test_sizes_without_a_record_are_not_compared(monkeypatch, capsys):
+    monkeypatch.setattr(PIL, "__version__", "99.0")
+    faces = np.zeros((4, 3, 16, 16), np.uint8)
+    assert datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0" and not capsys.readouterr().out
 
 
 def cost_of_a_perfect_reconstruction(pictures):
@@ -222,7 +360,7 @@ def test_the_drawn_digits_least_bce_is_what_the_notebooks_say(tiny):
     assert cost_of_a_perfect_reconstruction(tiny.validation) == pytest.approx(35.0, abs=0.1)
 
 
-def test_the_published_files():
+def test_the_published_files(tmp_path, capsys):
     folder = runtime.data_root() / "mnist"
     if any(datasets._find(folder, name) is None for name in datasets.MNIST_FILES):
         pytest.skip("the real MNIST files are not here (set D2LVAE_DATA to the folder above mnist/)")
@@ -235,3 +373,7 @@ def test_the_published_files():
         path = datasets._find(folder, name)
         if path.suffix == ".gz":
             assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+            (tmp_path / name).write_bytes(gzip.decompress(path.read_bytes()))
+        else:
+            shutil.copy(path, tmp_path)
+    assert load_mnist(tmp_path).origin == images.origin and "note" not in capsys.readouterr().out

@@ -10,6 +10,7 @@ import types
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -397,6 +398,18 @@ def test_drawn_faces_are_cached_with_their_factors(anime, monkeypatch, capsys):
     assert again.train_labels.shape == (50, len(again.label_names)) and again.label_names[0] == "hair_style"
     faces, factors = drawing_faces._draw_part(32, 9, 1024, 1030), drawing_faces.face_factors(1030, 9)[1024:]
     assert (again.train[:6] == faces).all() and (again.train_labels[:6] == factors).all()
+
+
+@pytest.mark.parametrize("package", [PIL, np])
+def test_drawn_faces_cached_by_another_version_are_drawn_again(anime, monkeypatch, capsys, package):
+    monkeypatch.setattr(datasets, "NUM_DRAWN_FACES", 8)
+    monkeypatch.setattr(datasets, "NUM_DRAWN_VALIDATION", 4)
+    for drawn in (1, 0):
+        datasets.drawn_faces(8, image_size=32)
+        assert capsys.readouterr().out.count("drawing") == drawn
+    monkeypatch.setattr(package, "__version__", "99.0")
+    datasets.drawn_faces(8, image_size=32)
+    assert "made anew" in (said := capsys.readouterr().out) and "drawing" in said
 
 
 def test_the_first_of_a_larger_set_are_those_of_the_smaller(anime):

@@ -212,7 +212,7 @@ def test_labels_are_from_0_to_9(mnist_folder, labels, words):
         datasets.load_mnist(folder)
 
 
-def test_files_that_cannot_be_compared_with_the_published_ones_are_named(mnist_folder, monkeypatch, capsys):
+def test_files_that_are_not_the_published_ones_are_named(mnist_folder, monkeypatch, capsys):
     folder, arrays = mnist_folder
     datasets.load_mnist(folder)
     said = capsys.readouterr().out
