@@ -189,7 +189,7 @@ def _begin(net, seed, has_own_weights, quiet):
         words = "begins from the weights that it has been given, not from the seed's"
     else:
         if training.has_weights(net) and hasattr(net, "began_from"):
-            words = f"had been trained before; it begins anew from seed {seed} (resume True would go on)"
+            words = f"was trained before; it begins anew from seed {seed} (resume True would go on)"
         training.initialize(net, seed)
     if words and not quiet:
         print(f"{type(net).__name__} {words}.", flush=True)
@@ -309,8 +309,8 @@ def _claim(folder, settings, resume):
         _check_earlier(folder, settings)
     kept = checkpoints.epochs_kept(work, settings, OPTIONAL)
     if kept > 0 and not resume:
-        print(f"note: an unfinished run of these parameters, {kept} of {settings['epochs']} epochs, is in {runtime.shown(work)}. This one "
-              "begins at the beginning and will replace it; resume True would go on.", flush=True)
+        print(f"note: an unfinished run of these parameters is here ({kept} of {settings['epochs']} epochs).\n"
+              "This one begins at the beginning and will replace it; resume True would go on.", flush=True)
     try:
         for unfinished in work.glob(".*.part"):  # of a run that was killed while writing
             unfinished.unlink()
@@ -334,8 +334,8 @@ def _check_earlier(folder, settings):
     if differing:
         raise RunError(f"{folder} holds the results of another configuration (different in its metrics.json: "
                        f"{', '.join(differing)}): move it away, or choose another results_dir")
-    print(f"Results of this configuration are here already (it has been run before, on "
-          f"{earlier.get('finished_at', '?')}); they stay until this run has come to its end.")
+    print(f"This configuration has been run before, on {earlier.get('finished_at', '?')}.\n"
+          "Its results stay until this run has come to its end.", flush=True)
 
 
 def _find_checkpoint(learner, folder, settings, epoch_steps):

@@ -44,7 +44,7 @@ def settings():
 
 
 def usable_cores(root="/"):
-    """Cores that this process may use: its affinity, and a container's quota of processor time, rounded up.
+    """Cores that this process may use: its affinity, and a container's quota of processor time, in whole cores, at least one.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def usable_cores(root="/"):
         Where the system's files are; for tests.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *(-int(-quota // 1) for quota in _quotas(pathlib.Path(root)))]))
+    return max(1, min([cores, *(int(quota) for quota in _quotas(pathlib.Path(root)))]))
 
 
 def _quotas(root):

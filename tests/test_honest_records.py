@@ -147,7 +147,7 @@ def test_weights_from_initialize_are_the_seeds(config, tiny, small_vae, capsys):
     assert "own_weights" not in fit(vae, tiny, config).metrics["config"]
     assert "begins" not in capsys.readouterr().out
     fit(vae, tiny, {**config, "lr": 0.002})
-    assert "had been trained before; it begins anew from seed 0" in capsys.readouterr().out
+    assert "was trained before; it begins anew from seed 0" in capsys.readouterr().out
 
 
 class SmallVAE(d2lvae.VAE):

@@ -60,7 +60,7 @@ def system(root, files):
     ({}, 8), ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
     ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
     ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 3),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2),
     ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "200000 100000\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 2),
     ({"proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/\n", "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "400000\n",
       "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n"}, 4),

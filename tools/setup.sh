@@ -58,6 +58,10 @@ fi
 # 4. The packages, all at the pinned versions.
 echo "setting up $venv with Python $version: about 1.6 GB of packages, once, a few minutes"
 "$PYTHON" -m venv --clear "$venv"
+elsewhere=$("$venv/bin/python" -m pip config list 2>/dev/null | grep -E "^(global|install)\.(target|prefix|root)=" || true)
+[ -z "$elsewhere" ] || fail "pip's settings send packages elsewhere than to $venv: $elsewhere.
+Take that out of the file that this command names, then run the same make command again:
+    $venv/bin/python -m pip config debug"
 "$venv/bin/python" -m pip install --quiet --upgrade pip==25.0.1 || fail "the package index did not give a new pip, and Python's own is too old to resolve this set.
 Look at the messages above (is there a network, is a proxy set?), then try by hand:
     $venv/bin/python -m pip install --upgrade pip==25.0.1"
