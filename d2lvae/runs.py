@@ -172,11 +172,12 @@ def _own_weights(name, net, resume):
     """
     if not training.has_weights(net):
         return None
-    if training.weights_checksum(net) != getattr(net, "left_by_fit", None):
+    checksum = training.weights_checksum(net)
+    if checksum != getattr(net, "left_by_fit", None):
         training.prepare(net)
         return f"{training.weights_checksum(net):08x}"
     began_from = getattr(net, "began_from", None)
-    if began_from and not resume:
+    if began_from and began_from != f"{checksum:08x}" and not resume:
         raise RunError(f"the {name} began from weights of its own, which training has changed. Make it and give it its weights again, "
                        "or go on with resume True")
     return began_from

@@ -141,6 +141,16 @@ def test_a_look_at_an_initialized_net_makes_it_nobodys_own(config, tiny_faces):
     assert "own_weights" not in fit(vae, tiny_faces, {**config, "num_train": 0, "epochs": 1}).metrics["config"]
 
 
+def test_a_fit_that_never_began_leaves_own_weights_to_the_next(config, tiny, small_vae, monkeypatch):
+    vae = small_vae()
+    vae.initialize(mx.init.Normal(0.05))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(vae, tiny, config)
+    assert fit(vae, tiny, config).metrics["config"]["own_weights"]
+
+
 def test_weights_from_initialize_are_the_seeds(config, tiny, small_vae, capsys):
     vae = small_vae()
     d2lvae.initialize(vae, 0)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from d2lvae.config import ParameterError
 from d2lvae import datasets, figures, metrics, runs, study
 from d2lvae.checkpoints import load_net
 
@@ -166,3 +167,8 @@ def test_the_figure_shows_every_difference(done):
     expected = done[1]["measures"]["+ dense discriminator"]["psnr"]["difference"]
     assert drawn[-1] == pytest.approx(expected) and all(ax.get_xlabel() for ax in figure.axes)
     figures.d2l.plt.close(figure)
+
+
+def test_a_misspelt_key_in_a_condition_is_named():
+    with pytest.raises(ParameterError, match="'disc_wieght' is not a parameter of any notebook; did you mean 'disc_weight'"):
+        study.config_for({"disc": "DenseLogReg", "disc_wieght": 1.0}, 0, 1, "")
