@@ -77,7 +77,7 @@ def test_what_threads_waited_is_read(tmp_path):
 
 
 def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
-    looks = iter([(0, 0), (1, 1), (11, 1.1), (21, 5), (31, 15)])
+    looks = iter([(0, 0), (1, 1), (11, 1.1), (21, 7), (31, 17)])
     now = [None]
     neighbours = lambda: threads.Neighbours(lambda: now.__setitem__(0, next(looks)) or now[0][0], lambda: now[0][1])
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
