@@ -33,7 +33,7 @@ def start_mxnet_first():
     """Start MXNet's threads before the project can make them flush denormals."""
     package = pathlib.Path(__file__).resolve().parent.parent / "d2lvae"
     sys.path.insert(0, str(package))
-    __import__("runtime").set_threads()
+    __import__("threads").settle()
     sys.path.pop(0)
     import mxnet as mx
     mx.nd.zeros(1).wait_to_read()

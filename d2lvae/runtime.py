@@ -83,7 +83,8 @@ def project_root():
 def check_clone():
     """Make sure that the package is that of the clone one stands in, if one stands in one.
 
-    A copied clone's environment still points to the clone that it was copied from.
+    A copied clone's environment still points to the clone that it was copied from.  Who names the
+    package's clone in PYTHONPATH means it.
 
     Raises
     ------
@@ -91,7 +92,8 @@ def check_clone():
         Naming both clones and what to do.
     """
     here, package = project_root(), pathlib.Path(__file__).resolve().parent.parent
-    if _is_project(here) and _is_project(package) and not here.samefile(package):
+    meant = str(package) in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if _is_project(here) and _is_project(package) and not here.samefile(package) and not meant:
         raise ImportError(f"this is the clone {here}, but the package d2lvae is that of {package}. Run `make setup` here and use "
                           f"this clone's .venv, or go to the other clone")
 

@@ -1,4 +1,5 @@
 """Notebooks in odd places and through other programs: papermill, nbconvert, our own tool for executing them."""
+import os
 import pathlib
 import shutil
 import subprocess
@@ -67,6 +68,7 @@ def test_an_executed_notebook_is_what_jupyterlab_would_write(tmp_path):
     texts = []
     for _ in range(2):
         done = subprocess.run([sys.executable, str(ROOT / "tools" / "execute_notebooks.py"), "notebooks/tiny.ipynb"], cwd=tmp_path,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)},
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 0, done.stdout
         texts.append(path.read_text())

@@ -1,5 +1,6 @@
 """What is settled before MXNet computes."""
 import os
+import pathlib
 import platform
 import subprocess
 import sys
@@ -95,6 +96,8 @@ def test_another_clones_package_is_refused_in_a_clone(tmp_path):
     (tmp_path / "environment.yml").write_text("")
     result = subprocess.run(command, cwd=tmp_path / "notebooks", stderr=subprocess.PIPE, text=True)
     assert result.returncode and f"this is the clone {tmp_path}" in result.stderr and "make setup" in result.stderr
+    meant = {**os.environ, "PYTHONPATH": str(pathlib.Path(threads.__file__).resolve().parent.parent)}
+    assert subprocess.run(command, cwd=tmp_path / "notebooks", env=meant).returncode == 0
 
 
 def watched_in_a_kernel(metadata):
