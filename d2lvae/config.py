@@ -201,10 +201,10 @@ class Config:
         ParameterError
             Naming each that has changed, then and now.
         """
+        now = {name: repr(self.notebook.get(name, value)) for name, value in self.given.items()}
         changed = [
-            f"{name} is {self.notebook[name]!r} now and was {value!r}"
-            for name, value in self.given.items()
-            if name in self.notebook and self.notebook[name] != value]
+            f"{name} is {now[name][:80]} now and was {value!r}"
+            for name, value in self.given.items() if now[name] != repr(value)]
         if changed:
             raise ParameterError(
                 f"parameters have changed since config was made: {'; '.join(changed)}. Run the cells "

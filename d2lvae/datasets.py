@@ -26,7 +26,7 @@ import PIL
 
 from . import drawing, drawing_faces, image_bytes, pictures, runtime
 from .files import regular, replacing
-from .config import ParameterError, validate as checked
+from .config import ParameterError, validate
 
 __all__ = ["DataError", "ImageSet", "FACES", "load_digits", "load_faces", "real_faces", "drawn_faces", "load_mnist", "download_mnist", "drawn_digits"]
 
@@ -212,7 +212,7 @@ def load_digits(data="auto", num_train=0, seed=0):
     DataError
         Files that are damaged; with 'mnist' also files that are neither there nor to be downloaded.
     """
-    data, num_train = checked("data", data), checked("num_train", num_train)
+    data, num_train = validate("data", data), validate("num_train", num_train)
     if data == "anime":
         raise ParameterError("data must be 'auto', 'mnist' or 'drawn' for digits; found 'anime'. For example: -p data drawn")
     images = None
@@ -285,8 +285,8 @@ def load_faces(data="auto", num_train=0, seed=0, image_size=64):
     DataError
         Fewer than 20 pictures that can be read; with 'anime' also none at all.
     """
-    data, num_train = checked("data", data), checked("num_train", num_train)
-    seed, image_size = checked("seed", seed), checked("image_size", image_size)
+    data, num_train = validate("data", data), validate("num_train", num_train)
+    seed, image_size = validate("seed", seed), validate("image_size", image_size)
     if data == "mnist":
         raise ParameterError("data must be 'auto', 'anime' or 'drawn' for faces; found 'mnist'. For example: -p data drawn")
     images = None

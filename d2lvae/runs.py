@@ -26,6 +26,7 @@ import numpy as np
 import pandas
 
 from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, threads, training
+from .checkpoints import CheckpointError
 from .config import Config, ParameterError
 from .discriminators import Discriminator
 from .dmlc import DistributedError
@@ -346,10 +347,18 @@ def _find_checkpoint(learner, folder, settings, epoch_steps):
     places = [place for path in (folder, *others) for place in (path / UNFINISHED, path)]
     kept = {place: checkpoints.epochs_kept(place, settings, OPTIONAL) for place in places}
     usable = [place for place in places if place in (folder / UNFINISHED, folder) or 0 <= kept[place] <= settings["epochs"]]
-    found = None
+    like = learner.state()[0]
     for place in sorted(usable, key=lambda place: -kept[place]):
-        found = found or checkpoints.load_checkpoint(place, settings, OPTIONAL, like=learner.state()[0], epoch_steps=epoch_steps)
-    return found
+        try:
+            found = checkpoints.load_checkpoint(place, settings, OPTIONAL, like=like, epoch_steps=epoch_steps)
+        except CheckpointError as error:
+            if place in (folder / UNFINISHED, folder):
+                raise
+            print(f"{error}. Looking further.", flush=True)  # another run's: nothing of this one's is lost
+            continue
+        if found:
+            return found
+    return None
 
 
 def _resume(learner, folder, settings, history, epoch_steps):

@@ -168,9 +168,19 @@ def describe(net):
     """A net's own record of how it was made, and a mark if its layers are not those that its class makes.
 
     The mark is a checksum of its layers as they print, so that a changed net has a folder of its own.
+
+    Raises
+    ------
+    RunError
+        Its class does not take the arguments that are recorded.
     """
-    layers = layers_of(net)
-    if layers == layers_of(type(net)(**arguments_of(net.config))):
+    layers, arguments = layers_of(net), arguments_of(net.config)
+    try:
+        again = type(net)(**arguments)
+    except TypeError as error:
+        raise RunError(f"{type(net).__name__} cannot be made again from {arguments} ({error}): its __init__ must take the arguments that "
+                       "it hands to super().__init__ under the same names, and hand on all that it takes") from None
+    if layers == layers_of(again):
         return net.config
     return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
 

@@ -95,7 +95,7 @@ class Neighbours:
     several times slower than one.
     """
 
-    LEAST_SECONDS, MUCH = 2.0, 0.5  # of an epoch; of its time, that threads waited (idle 0.1, one neighbour 0.8)
+    LEAST_SECONDS, MUCH = 2.0, 0.5  # of an epoch; of its time (benchmarks/neighbours.py measures it)
 
     def __init__(self, clock=time.monotonic, waited=seconds_waited):
         self.clock, self.waited, self.said = clock, waited, False

@@ -225,6 +225,34 @@ def test_layers_changed_by_hand_get_a_folder_of_their_own(config, tiny, small_va
     assert d2lvae.load_net(run.folder / "vae.npz", net=mine) is mine and same_weights(mine, net_arrays(changed))
 
 
+class Silent(d2lvae.VAE):
+    """A student's, that does not hand on what it takes."""
+
+    def __init__(self, width):
+        super().__init__(2, (1, 28, 28))
+        with self.name_scope():
+            self.encoder, self.decoder = nn.Dense(4), nn.Dense(784)
+
+
+def test_a_class_that_does_not_hand_on_its_arguments_is_told_so(config, tiny):
+    with pytest.raises(RunError, match="Silent cannot be made again from .*num_latents.*super.*hand on all"):
+        fit(Silent(5), tiny, config)
+
+
+def test_a_damaged_checkpoint_elsewhere_does_not_keep_a_run_from_its_own(config, tiny, small_vae, capsys):
+    """Of a shorter run the record can be read, but not the weights: the next best is taken."""
+    fit(small_vae(), tiny, {**config, "epochs": 1})
+    longer = fit(small_vae(), tiny, {**config, "epochs": 2})
+    for name in ("checkpoint.npz", "checkpoint_previous.npz"):
+        content = (longer.folder / name).read_bytes()
+        middle = content.rindex(b"NUMPY") + 150  # in the last array; the record is the first
+        (longer.folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:])
+    capsys.readouterr()
+    run = fit(small_vae(), tiny, {**config, "epochs": 3, "resume": True})
+    said = capsys.readouterr().out
+    assert len(run.history) == 3 and "going on after 1 of 3 epochs" in said and str(longer.folder) in said
+
+
 def test_a_class_that_is_not_defined_is_named(tmp_path, small_vae):
     net = small_vae()
     training.initialize(net, 0)

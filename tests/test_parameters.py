@@ -117,8 +117,8 @@ def test_a_parameter_that_has_changed_since_is_named():
     config = Config.from_notebook(notebook)
     config.check_notebook()
     dataclasses.replace(config, epochs=3).check_notebook()  # changed on purpose
-    notebook.update(epochs=3)
-    with pytest.raises(ParameterError, match="epochs is 3 now and was 10.*from_notebook"):
+    notebook.update(epochs=3, data=np.zeros(5))
+    with pytest.raises(ParameterError, match=r"data is array.* now and was 'auto'; epochs is 3 now and was 10.*from_notebook"):
         config.check_notebook()
 
 
