@@ -74,6 +74,7 @@ def has_weights(net):
 def weights_checksum(net):
     """A number that tells a net's weights from others; BatchNorm's running statistics, which any training step moves, do not count."""
     complete(net)
+    mx.nd.waitall()  # a pass that still runs may lay out a convolution's weights anew while they are read
     checksum = 0
     for parameter in net.collect_params().values():
         if parameter.grad_req != "null":
