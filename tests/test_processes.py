@@ -91,7 +91,7 @@ def test_papermill_interrupted_keeps_the_checkpoint_and_draws_the_pictures(tmp_p
     process.communicate(timeout=60)
     [folder] = (tmp_path / "results").glob("images/*/*")
     folder /= "unfinished"
-    for _ in range(100):  # papermill does not wait for the kernel's last words
+    for _ in range(600):  # papermill does not wait for the kernel's last words
         if (folder / "metrics.json").exists():
             break
         time.sleep(0.1)
