@@ -44,9 +44,9 @@ bench: $(READY)  ## measure speed beside PyTorch's if it is installed (half an h
 	$(BIN)/python benchmarks/precision.py
 
 stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only disks (6 minutes)
-	$(BIN)/python stress/kills.py
-	$(BIN)/python stress/mutations.py
-	$(BIN)/python stress/disks.py
+	$(BIN)/python tests/stress/kills.py
+	$(BIN)/python tests/stress/mutations.py
+	$(BIN)/python tests/stress/disks.py
 
 audit: $(READY)  ## list known vulnerabilities of the pinned packages (needs the network; see docs/security.md)
 	$(BIN)/python tools/audit.py
@@ -77,7 +77,7 @@ anime: $(READY)  ## the README's five runs on the pictures in data/anime, into r
 	$(call faces,anime)
 
 study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)
-	$(BIN)/python -m d2lvae.study
+	$(BIN)/python -m d2lvae.evaluation.study
 
 dist-demo: $(READY)  ## two workers and a parameter server on this machine: one training, then images/s, bytes moved a step, and what more machines would give
 	@mkdir -p $(EXECUTED)

@@ -36,11 +36,12 @@ def loopback_bytes():
 
 def work(name, path, kvstore, batch_size, rounds, seconds):
     """Train as one of the workers; the first one prints seconds and bytes a step."""
-    from d2lvae import team, training  # before mxnet
+    from d2lvae import training
+    from d2lvae.distributed import process_group  # before mxnet
     import mxnet as mx
     from gluon_steps import initialized
     images = np.load(path)
-    with team.joined(kvstore) as workers:
+    with process_group.joined(kvstore) as workers:
         learner = training.Learner(*initialized(name), {**config(name), "batch_size": batch_size}, workers)
 
         def run(steps):

@@ -4,7 +4,9 @@ import itertools
 
 import d2lvae  # before mxnet
 import mxnet as mx
-from d2lvae import layers, losses, optimizer, runtime, training
+from d2lvae import losses, training
+from d2lvae.engine import adam, layers
+from d2lvae.storage import paths
 from mxnet import autograd
 
 from experiments import config, disc_weight, gluon_nets
@@ -30,7 +32,7 @@ def ours(name, images, batch_size, precision="float32"):
 def take_away(lever):
     """Make the step do one thing as MXNet would by itself (see levers.py)."""
     if lever == "one-pass Adam":
-        optimizer.Optimizer._step_on_cpu = optimizer.Optimizer._step_elsewhere
+        adam.Optimizer._step_on_cpu = adam.Optimizer._step_elsewhere
     elif lever == "flipped products":
         layers.WIDE = float("inf")
     elif lever == "sums as products":
@@ -40,7 +42,7 @@ def take_away(lever):
     elif lever == "one judged batch":
         training.Learner.has_statistics = property(lambda self: True, lambda self, value: None)
     elif lever == "flushed denormals":  # by Adam; those in MXNet's threads are the worker's business
-        runtime.denormals_as_zero = contextlib.nullcontext
+        paths.denormals_as_zero = contextlib.nullcontext
     else:
         raise ValueError(lever)
 

@@ -1,4 +1,4 @@
-"""How long threads wait for a processor, alone and beside other programs: what `d2lvae.threads.Neighbours` goes by.
+"""How long threads wait for a processor, alone and beside other programs: what `d2lvae.engine.threads.Neighbours` goes by.
 
     python benchmarks/neighbours.py        (half a minute on an otherwise idle machine)
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import d2lvae
-from d2lvae import threads
+from d2lvae.engine import threads
 
 EPOCHS = 4
 

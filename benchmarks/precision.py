@@ -6,7 +6,8 @@ import argparse
 import json
 
 import d2lvae  # before mxnet
-from d2lvae import drawing_faces, training
+from d2lvae import training
+from d2lvae.sources import synthetic_faces
 
 from experiments import EXPERIMENTS, config, has_convolutions
 from gluon_steps import initialized
@@ -25,7 +26,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=1)
     epochs = parser.parse_args().epochs
-    images = drawing_faces.draw_faces(4096)[0]
+    images = synthetic_faces.draw_faces(4096)[0]
     results = {"machine": machine(), "epochs": epochs, "loss": {}}
     for name in filter(has_convolutions, EXPERIMENTS):
         losses = {precision: final_loss(name, images, epochs, precision) for precision in ("float32", "bfloat16")}

@@ -11,23 +11,23 @@ import time
 import d2lvae  # before mxnet
 import mxnet as mx
 import numpy as np
-from d2lvae import optimizer
+from d2lvae.engine import adam
 
 import gluon_steps
 from experiments import BATCH, EXPERIMENTS
 
 
 def main(name, steps=20):
-    steps, adam = int(steps), [0.0]
-    plain = optimizer.Optimizer.step
+    steps, in_adam = int(steps), [0.0]
+    plain = adam.Optimizer.step
 
     def timed(self, batch_size):
         mx.nd.waitall()
         start = time.perf_counter()
         plain(self, batch_size)
-        adam[0] += time.perf_counter() - start
+        in_adam[0] += time.perf_counter() - start
 
-    optimizer.Optimizer.step = timed
+    adam.Optimizer.step = timed
     images = np.random.default_rng(0).integers(0, 256, (1024, *EXPERIMENTS[name]["shape"]), np.uint8)
     training = gluon_steps.ours(name, images, BATCH)
     for _ in range(10):
@@ -35,7 +35,7 @@ def main(name, steps=20):
     with tempfile.TemporaryDirectory() as folder:
         mx.profiler.set_config(profile_symbolic=True, profile_imperative=True, aggregate_stats=True, filename=str(pathlib.Path(folder) / "profile.json"))
         mx.profiler.set_state("run")
-        adam[0], start = 0.0, time.perf_counter()
+        in_adam[0], start = 0.0, time.perf_counter()
         for _ in range(steps):
             next(training)
         seconds = time.perf_counter() - start

@@ -71,9 +71,9 @@ class Worker:
 def ways_of(name):
     """The ways to compute this experiment's step that can be tried here."""
     sys.path.insert(0, str(ROOT))
-    from d2lvae import runtime
+    from d2lvae.storage import paths
     ways = ["ours"]
-    if has_convolutions(name) and runtime.has_bfloat16():
+    if has_convolutions(name) and paths.has_bfloat16():
         ways.append("bfloat16")
     if "disc" in EXPERIMENTS[name]:
         ways.append("original")
@@ -86,9 +86,9 @@ def ways_of(name):
 
 def draw_pictures(folder):
     """Pictures by rule, 4,096 digits and faces, as files for the workers."""
-    from d2lvae import drawing, drawing_faces
-    np.save(folder / "digits.npy", drawing.draw_digits(4096)[0])
-    np.save(folder / "faces.npy", drawing_faces.draw_faces(4096)[0])
+    from d2lvae.sources import synthetic_digits, synthetic_faces
+    np.save(folder / "digits.npy", synthetic_digits.draw_digits(4096)[0])
+    np.save(folder / "faces.npy", synthetic_faces.draw_faces(4096)[0])
 
 
 def pictures_of(name, folder):

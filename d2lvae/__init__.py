@@ -1,21 +1,23 @@
 """Variational autoencoders whose pixel-by-pixel loss is joined by a learned one, in MXNet/Gluon."""
 __version__ = "0.1.0"  # before the imports: runs.py records it
 
-from . import rollcall, runtime, threads
+from .distributed import rollcall
+from .engine import threads
+from .storage import paths
 
-runtime.check_clone()
+paths.check_clone()
 threads.settle()  # before anything imports mxnet
 rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
 import mxnet
 
-with runtime.denormals_as_zero():
+with paths.denormals_as_zero():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
-from .checkpoints import load_net, save_net
+from .storage.checkpoints import load_net, save_net
 from .config import Config, ParameterError
-from .datasets import ImageSet, load_digits, load_faces
+from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
-from .dmlc import DistributedError
+from .distributed.cluster import DistributedError
 from .runs import fit
 from .training import initialize
 from .vae import VAE, ConvVAE, DenseVAE

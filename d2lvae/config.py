@@ -10,7 +10,7 @@ import typing
 
 import numpy as np
 
-from . import runtime
+from .storage import paths
 
 __all__ = ["Config", "ParameterError", "validate"]
 
@@ -236,7 +236,7 @@ def validate(name, value):
         raise ParameterError(
             f"{name} must be {rule.expected}; found {value!r} ({_kind(value)}){hint} "
             f"For example: -p {name} {close[0] if close else rule.example}")
-    if name == "precision" and value == "bfloat16" and not runtime.has_bfloat16():
+    if name == "precision" and value == "bfloat16" and not paths.has_bfloat16():
         raise ParameterError(
             f"{name} 'bfloat16' needs a processor that computes in it (on Linux, with avx512_bf16 "
             "among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since Zen 4); this "

@@ -9,7 +9,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from .config import RESNETS, close_choices
-from .layers import Dense
+from .engine.layers import Dense
 from .vae import num_halvings
 
 __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
@@ -40,7 +40,7 @@ class Discriminator(mx.gluon.HybridBlock):
     Attributes
     ----------
     config : dict
-        What :func:`d2lvae.checkpoints.build` needs to make the same net again.
+        What :func:`d2lvae.storage.checkpoints.build` needs to make the same net again.
     """
 
     def __init__(self, image_shape, prefix=None, params=None, **sizes):

@@ -9,7 +9,7 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from .files import replacing
+from .storage.files import replacing
 
 __all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "show_intervals", "show_rows", "show_file",
            "save", "one_png"]

@@ -25,13 +25,17 @@ import mxnet as mx
 import numpy as np
 import pandas
 
-from . import __version__, checkpoints, classifier, figures, metrics, runtime, team, threads, training
-from .checkpoints import CheckpointError
+from . import __version__, figures, training
+from .distributed import process_group
+from .engine import threads
+from .evaluation import classifier, metrics
+from .storage import checkpoints, paths
+from .storage.checkpoints import CheckpointError
 from .config import Config, ParameterError
 from .discriminators import Discriminator
-from .dmlc import DistributedError
-from .files import Busy, alone, read_json, replacing
-from .settings import OPTIONAL, RunBusy, RunError, run_name, settings_of
+from .distributed.cluster import DistributedError
+from .storage.files import Busy, alone, read_json, replacing
+from .storage.records import OPTIONAL, RunBusy, RunError, run_name, settings_of
 from .vae import VAE
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
@@ -86,7 +90,7 @@ def run_folder(vae, images, config, discriminator=None):
 
 
 def _folder(settings, config):
-    return runtime.results_root(config.results_dir or OWN_RESULTS) / "images" / run_name(settings)
+    return paths.results_root(config.results_dir or OWN_RESULTS) / "images" / run_name(settings)
 
 
 def fit(vae, images, config, discriminator=None, progress=None):
@@ -133,7 +137,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
     if own_weights:
         settings["own_weights"] = own_weights
     folder = _folder(settings, config)
-    with team.joined(config.kvstore) as workers:
+    with process_group.joined(config.kvstore) as workers:
         try:
             _agree(workers, settings, config.resume)
             with _alone(folder) if workers.rank == 0 else contextlib.nullcontext():
@@ -264,7 +268,7 @@ def _publish(folder):
 def _share(run, learner, images, folder):
     """Rank 0's run, on every worker; says where the results are."""
     workers = learner.team
-    first = workers.gather(run and [runtime.shown(run.folder), platform.node(), run.history, run.metrics])[0]
+    first = workers.gather(run and [paths.shown(run.folder), platform.node(), run.history, run.metrics])[0]
     if run is None:
         place, host, history, found = first
         run = Run(folder.parent if found["finished"] else folder, history, found,
@@ -462,7 +466,7 @@ def quality(vae, images):
     Returns
     -------
     dict
-        The means of all measures in :data:`d2lvae.metrics.PER_IMAGE`; 'kid', the kernel distance of the reconstructions from the
+        The means of all measures in :data:`d2lvae.evaluation.metrics.PER_IMAGE`; 'kid', the kernel distance of the reconstructions from the
         originals (by the features of the classifier that 'kid_features' names; comparable with no one else's); 'num_images'.
         What these images cannot be measured by is not in it, but in 'not_measured', with the reason.
     """
@@ -509,7 +513,7 @@ Trained on {images}.
 |---|---|
 {rows}
 
-| mean over {metrics['quality']['num_images']:,} reconstructed validation pictures (see `d2lvae/metrics.py`) | |
+| mean over {metrics['quality']['num_images']:,} reconstructed validation pictures (see `d2lvae/evaluation/metrics.py`) | |
 |---|---|
 {measures}
 

@@ -11,12 +11,13 @@ from d2l import mxnet as d2l
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from . import layers, losses, threads
-from .checkpoints import net_arrays, set_net_arrays
-from .graphs import SCRATCH, Graph
-from .optimizer import Optimizer
-from .progress import reporting
-from .team import ALONE, Share
+from . import losses
+from .engine import layers, threads
+from .storage.checkpoints import net_arrays, set_net_arrays
+from .engine.hybridize import SCRATCH, Graph
+from .engine.adam import Optimizer
+from .engine.progress import reporting
+from .distributed.process_group import ALONE, Share
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 
@@ -107,7 +108,7 @@ class Learner:
     Notes
     -----
     The step's three computations (the VAE's own loss, the discriminator's, its verdict on the VAE) are methods that
-    take and give Symbols; each is compiled at its first use, see :class:`d2lvae.graphs.Graph`.
+    take and give Symbols; each is compiled at its first use, see :class:`d2lvae.engine.hybridize.Graph`.
 
     What the VAE learns from the discriminator is said by `learned_loss`:
 
@@ -398,7 +399,7 @@ def train(learner, images, config, history, on_epoch, progress=None, draw=None):
     progress : callable, optional
         Called after each minibatch with its number of pictures.
     draw : callable, optional
-        What a notebook's page shows meanwhile; see :func:`d2lvae.progress.reporting`.
+        What a notebook's page shows meanwhile; see :func:`d2lvae.engine.progress.reporting`.
 
     Returns
     -------

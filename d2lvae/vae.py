@@ -8,7 +8,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from .layers import Dense, ResizeConv, noise_like
+from .engine.layers import Dense, ResizeConv, noise_like
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
@@ -65,7 +65,7 @@ class VAE(mx.gluon.HybridBlock):
     decoder : HybridBlock
         (N, L) latents to logits with C*H*W numbers an image, in any shape.
     config : dict
-        What :func:`d2lvae.checkpoints.build` needs to make the same net again.
+        What :func:`d2lvae.storage.checkpoints.build` needs to make the same net again.
 
     References
     ----------
@@ -200,7 +200,7 @@ class ConvVAE(VAE):
     image_shape : tuple of int
         (C, H, W) with H = W = 32, 64 or 128.
     upsampling : str
-        'transposed', as in the original, or 'resize': the decoder's doublings are :class:`d2lvae.layers.ResizeConv`,
+        'transposed', as in the original, or 'resize': the decoder's doublings are :class:`d2lvae.engine.layers.ResizeConv`,
         which cannot draw a checkerboard by themselves.
 
     Raises

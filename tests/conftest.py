@@ -12,7 +12,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes at once: a core ea
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started behind a shell's &: processes would pass it on, and Ctrl-C would do nothing
     signal.signal(signal.SIGINT, signal.default_int_handler)
 import d2lvae
-from d2lvae import datasets, drawing_faces, runs
+from d2lvae import data as datasets, runs
+from d2lvae.sources import synthetic_faces
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +31,9 @@ def tiny():
 @pytest.fixture(scope="session")
 def tiny_faces():
     """Drawn faces of 32 x 32: 64 for training, 20 for validation."""
-    faces, factors = drawing_faces.draw_faces(84, image_size=32)
+    faces, factors = synthetic_faces.draw_faces(84, image_size=32)
     return datasets.ImageSet("drawn_faces", faces[20:], faces[:20], "drawn by rule from seed 0", False, factors[20:],
-                             factors[:20], tuple(drawing_faces.FACTORS))
+                             factors[:20], tuple(synthetic_faces.FACTORS))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Calls with a plain dict of parameters, which tests change one by one."""
 import d2lvae
-from d2lvae import runs, settings
+from d2lvae import runs
+from d2lvae.storage import records
 
 
 def config_of(parameters):
@@ -12,7 +13,7 @@ def fit(vae, images, parameters, discriminator=None, progress=None):
 
 
 def settings_of(vae, images, parameters, discriminator=None):
-    return settings.settings_of(vae, images, config_of(parameters), discriminator)
+    return records.settings_of(vae, images, config_of(parameters), discriminator)
 
 
 def run_folder(vae, images, parameters, discriminator=None):

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import d2lvae
-from d2lvae import checkpoints, files, training
-from d2lvae.checkpoints import CheckpointError
+from d2lvae import training
+from d2lvae.storage import checkpoints, files
+from d2lvae.storage.checkpoints import CheckpointError
 
 CONFIG = {"epochs": 3, "lr": 0.1}
 

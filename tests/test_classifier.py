@@ -4,9 +4,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from d2lvae import classifier, datasets, drawing_faces, metrics
-from d2lvae.checkpoints import net_arrays, read_arrays, write_arrays
-from d2lvae.classifier import accuracy, classifier_for, features
+from d2lvae import data as datasets
+from d2lvae.evaluation import classifier, metrics
+from d2lvae.sources import synthetic_faces
+from d2lvae.storage.checkpoints import net_arrays, read_arrays, write_arrays
+from d2lvae.evaluation.classifier import accuracy, classifier_for, features
 
 
 @pytest.fixture
@@ -56,23 +58,23 @@ def test_scaled_features_leave_the_outputs_as_they_are(tiny):
 
 
 def test_faces_are_learnt(data, monkeypatch):
-    faces, factors = drawing_faces.draw_faces(450, image_size=32)
-    images = datasets.ImageSet("drawn_faces", faces[50:], faces[:50], "drawn", False, factors[50:], factors[:50], tuple(drawing_faces.FACTORS))
+    faces, factors = synthetic_faces.draw_faces(450, image_size=32)
+    images = datasets.ImageSet("drawn_faces", faces[50:], faces[:50], "drawn", False, factors[50:], factors[:50], tuple(synthetic_faces.FACTORS))
     monkeypatch.setattr(datasets, "drawn_faces", lambda num_train, seed, image_size: images)
     monkeypatch.setattr(classifier, "EPOCHS", {"drawn_faces": 40})
     net = classifier_for(images)
     seen = dataclasses.replace(images, validation=images.train, validation_labels=images.train_labels)
     assert accuracy(net, seen) > .25
     outputs = classifier._in_batches(net, net, images.validation)
-    tilt = list(classifier._face_numbers(images.validation_labels)[1]).index(list(drawing_faces.FACTORS).index("tilt"))
-    assert np.corrcoef(outputs[:, tilt], images.validation_labels[:, list(drawing_faces.FACTORS).index("tilt")])[0, 1] > .7
+    tilt = list(classifier._face_numbers(images.validation_labels)[1]).index(list(synthetic_faces.FACTORS).index("tilt"))
+    assert np.corrcoef(outputs[:, tilt], images.validation_labels[:, list(synthetic_faces.FACTORS).index("tilt")])[0, 1] > .7
     assert abs(outputs[:, tilt]).max() < .6  # in radians: mean and scale are in the weights
 
 
 def test_faces_as_numbers():
-    factors = drawing_faces.face_factors(500)
+    factors = synthetic_faces.face_factors(500)
     numbers, owners = classifier._face_numbers(factors)
-    names = list(drawing_faces.FACTORS)
+    names = list(synthetic_faces.FACTORS)
     assert numbers.shape == (500, len(owners)) and np.unique(owners).tolist() == list(range(34))
     columns = {name: numbers[:, owners == k] for k, name in enumerate(names)}
     np.testing.assert_array_equal(columns["tilt"][:, 0], factors[:, names.index("tilt")])

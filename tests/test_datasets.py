@@ -13,8 +13,10 @@ import PIL
 import pytest
 from conftest import idx
 
-from d2lvae import datasets, drawing, drawing_faces, runtime
-from d2lvae.datasets import DataError, ImageSet, Offline, load_digits, load_mnist
+from d2lvae import data as datasets
+from d2lvae.sources import synthetic_digits, synthetic_faces
+from d2lvae.storage import paths
+from d2lvae.data import DataError, ImageSet, Offline, load_digits, load_mnist
 from d2lvae.config import ParameterError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -310,7 +312,7 @@ def test_with_the_pinned_versions_nothing_is_noted(capsys):
     assert datasets.DRAWN_WITH == {"Pillow": PIL.__version__, "numpy": np.__version__}
     for seed in (0, 1):
         assert datasets.drawn_digits(20, seed).origin == f"drawn by rule from seed {seed}"
-    faces = drawing_faces.draw_faces(1_024, image_size=32)[0]
+    faces = synthetic_faces.draw_faces(1_024, image_size=32)[0]
     assert datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0"
     assert not capsys.readouterr().out
 
@@ -323,7 +325,7 @@ def test_the_recorded_versions_are_the_pinned_ones():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_other_drawings_by_another_pillow_are_noted_once(monkeypatch, capsys, seed):
-    draw = drawing.draw_digits
+    draw = synthetic_digits.draw_digits
 
     def otherwise(*arguments, **options):
         pictures, labels = draw(*arguments, **options)
@@ -331,7 +333,7 @@ def test_other_drawings_by_another_pillow_are_noted_once(monkeypatch, capsys, se
         return pictures, labels
 
     monkeypatch.setattr(PIL, "__version__", "99.0")
-    monkeypatch.setattr(drawing, "draw_digits", otherwise)
+    monkeypatch.setattr(synthetic_digits, "draw_digits", otherwise)
     origin = datasets.drawn_digits(20, seed).origin
     assert f"seed {seed} with Pillow 99.0" in origin and "NOT" in origin
     [note] = capsys.readouterr().out.splitlines()
@@ -361,7 +363,7 @@ def test_the_drawn_digits_least_bce_is_what_the_notebooks_say(tiny):
 
 
 def test_the_published_files(tmp_path, capsys):
-    folder = runtime.data_root() / "mnist"
+    folder = paths.data_root() / "mnist"
     if any(datasets._find(folder, name) is None for name in datasets.MNIST_FILES):
         pytest.skip("the real MNIST files are not here (set D2LVAE_DATA to the folder above mnist/)")
     images = load_mnist(folder)

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 import d2lvae
-from d2lvae import distributed, dmlc, layers, rollcall, runs, team, training
-from d2lvae.checkpoints import read_arrays
-from d2lvae.graphs import Graph
+from d2lvae import runs, training
+from d2lvae.distributed import cluster, launcher, process_group, rollcall
+from d2lvae.engine import layers
+from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.engine.hybridize import Graph
 from d2lvae.config import ParameterError
 import helpers
 
@@ -63,7 +65,7 @@ class Group:
 
     def __init__(self, folder, workers, command, servers=1, **environment):
         folder.mkdir(exist_ok=True)
-        self.environments = distributed.environments(workers, servers, distributed.free_port())
+        self.environments = launcher.environments(workers, servers, launcher.free_port())
         self.processes, self.folder = {}, folder
         for name, own in self.environments.items():
             words = command if name.startswith("worker") else [sys.executable, "-m", "d2lvae.distributed"]
@@ -103,7 +105,7 @@ def script(trainings):
 
 @pytest.mark.parametrize("size, num_images", [(2, 64), (3, 64), (2, 7), (4, 3), (64, 32)])
 def test_shares_are_those_of_array_split(size, num_images):
-    workers = [team.Team() for _ in range(size)]
+    workers = [process_group.Team() for _ in range(size)]
     for rank, worker in enumerate(workers):
         worker.rank, worker.size = rank, size
     expected = np.array_split(np.arange(num_images), size)
@@ -114,8 +116,8 @@ def test_shares_are_those_of_array_split(size, num_images):
 
 
 def test_one_worker_shares_with_nobody():
-    assert team.ALONE.share(64) == (64, 0, 64, True)
-    assert team.ALONE.gather({"a": 1}) == [{"a": 1}] and team.ALONE.total([1.5]) == [1.5]
+    assert process_group.ALONE.share(64) == (64, 0, 64, True)
+    assert process_group.ALONE.gather({"a": 1}) == [{"a": 1}] and process_group.ALONE.total([1.5]) == [1.5]
 
 
 @pytest.mark.parametrize("whole, num_latents", [(64, 5), (7, 3), (64, 512)])
@@ -127,9 +129,9 @@ def test_noise_of_a_share_is_its_rows_of_the_whole_minibatchs(whole, num_latents
         mx.random.seed(3)
         return [array.asnumpy() for array in graph(mx.nd.zeros((size, num_latents)))]
 
-    first, second = noise(team.Share(whole, 0, whole))
+    first, second = noise(process_group.Share(whole, 0, whole))
     assert (first != second).all()
-    for share in (team.Share(whole, 0, 2), team.Share(whole, whole // 2, whole)):
+    for share in (process_group.Share(whole, 0, 2), process_group.Share(whole, whole // 2, whole)):
         for found, expected in zip(noise(share), (first, second)):
             np.testing.assert_array_equal(found, expected[share.start:share.stop])
 
@@ -145,25 +147,25 @@ def test_alone_the_graphs_are_what_they_were(config, small_vae):
 
 
 def test_what_the_launcher_sets():
-    found = distributed.environments(3, 2, 5000, gpus=["4", "7"], cores=8)
+    found = launcher.environments(3, 2, 5000, gpus=["4", "7"], cores=8)
     assert list(found) == ["scheduler", "server 0", "server 1", "worker 0", "worker 1", "worker 2"]
     assert [own["DMLC_ROLE"] for own in found.values()] == ["scheduler", "server", "server", "worker", "worker", "worker"]
     assert [found[f"worker {i}"]["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "7", "4"]
-    assert [own["OMP_NUM_THREADS"] for name, own in distributed.environments(3, 1, 5000, cores=8).items() if "worker" in name] == ["2"] * 3
-    assert distributed.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"] == "5"
+    assert [own["OMP_NUM_THREADS"] for name, own in launcher.environments(3, 1, 5000, cores=8).items() if "worker" in name] == ["2"] * 3
+    assert launcher.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"] == "5"
     for own in found.values():
-        group = dmlc.cluster(own)
+        group = cluster.cluster(own)
         assert group[1:] == ("127.0.0.1", 5000, 5001, 3, 2, 300)
 
 
 def test_each_workers_notebook_has_a_name_of_its_own():
     command = ["papermill", "notebooks/a.ipynb", "results/out.ipynb", "-p", "epochs", "2"]
-    assert distributed.command_of(command, 0) == command
-    assert distributed.command_of(command, 2) == [*command[:2], "results/out_worker_2.ipynb", *command[3:]]
-    assert distributed.command_of(["python", "train.py"], 1) == ["python", "train.py"]
+    assert launcher.command_of(command, 0) == command
+    assert launcher.command_of(command, 2) == [*command[:2], "results/out_worker_2.ipynb", *command[3:]]
+    assert launcher.command_of(["python", "train.py"], 1) == ["python", "train.py"]
 
 
-GOOD = distributed.environments(2, 1, 5000)["worker 1"]
+GOOD = launcher.environments(2, 1, 5000)["worker 1"]
 
 
 @pytest.mark.parametrize("name, value, message", [
@@ -176,8 +178,8 @@ GOOD = distributed.environments(2, 1, 5000)["worker 1"]
 ])
 def test_a_wrong_environment_is_named(name, value, message):
     environment = {**GOOD, name: value} if value else {key: text for key, text in GOOD.items() if key != name}
-    with pytest.raises(dmlc.DistributedError, match=message.replace("(", r"\(")):
-        dmlc.cluster(environment)
+    with pytest.raises(cluster.DistributedError, match=message.replace("(", r"\(")):
+        cluster.cluster(environment)
 
 
 def test_a_role_without_dist_sync_and_dist_sync_without_a_role(monkeypatch, config, small_vae, tiny):
@@ -185,13 +187,13 @@ def test_a_role_without_dist_sync_and_dist_sync_without_a_role(monkeypatch, conf
     with pytest.raises(ParameterError, match="kvstore is 'local', but DMLC_ROLE is 'worker'.*-p kvstore dist_sync, or unset DMLC_ROLE"):
         helpers.fit(small_vae(), tiny, config)
     monkeypatch.delenv("DMLC_ROLE")
-    with pytest.raises(dmlc.DistributedError, match="needs DMLC_ROLE"):
+    with pytest.raises(cluster.DistributedError, match="needs DMLC_ROLE"):
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist_sync"})
     with pytest.raises(ParameterError, match="kvstore must be 'local' or 'dist_sync'; found 'dist-sync'"):
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
 
 
-class Pretended(team.Team):
+class Pretended(process_group.Team):
     """A worker of two, whose other one says what the test wants."""
     size = 2
 
@@ -219,8 +221,8 @@ def listener(monkeypatch):
     monkeypatch.setattr(rollcall, "BEAT", 0.1)
 
     def start(**changes):
-        port = distributed.free_port()
-        group = dmlc.Cluster("scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60))
+        port = launcher.free_port()
+        group = cluster.Cluster("scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60))
         ended = []
         found = rollcall._Listener(group, ended.append)
         found.ended = ended
@@ -262,7 +264,7 @@ def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener)
         until(lambda: members[0].attendance.startswith("2 of 2 workers and 1 of 1"))
         act(members[1])
         until(lambda: members[2].trouble)
-        with pytest.raises(dmlc.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
+        with pytest.raises(cluster.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
             members[2].check()
         until(lambda: found.ended)  # the members are told first
         assert words in found.ended[0]
@@ -288,7 +290,7 @@ def test_roll_call_misses_who_has_left_too_early(listener):
     until(lambda: members[2].left)
     members[2].check()
     time.sleep(rollcall.SILENCE + 0.1)
-    with pytest.raises(dmlc.DistributedError, match="has ended its part, while this one still needs it"):
+    with pytest.raises(cluster.DistributedError, match="has ended its part, while this one still needs it"):
         members[2].check()
 
 
@@ -297,7 +299,7 @@ def test_roll_call_does_not_wait_for_ever_for_who_does_not_come(listener):
     members = [member(group, role) for role in ("server", "worker")]
     until(lambda: members[1].trouble)
     assert members[1].trouble.startswith("1 of 2 workers and 1 of 1 servers joined, and nobody else within 1 s")
-    lonely = rollcall.Member(group._replace(role="worker", roll_call_port=distributed.free_port()))
+    lonely = rollcall.Member(group._replace(role="worker", roll_call_port=launcher.free_port()))
     until(lambda: lonely.trouble)
     assert "does not answer within 1 s (Connection refused): start it" in lonely.trouble
 
@@ -369,7 +371,7 @@ def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tm
     elsewhere = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
     command = script([config])
     command[4] = elsewhere + command[4]
-    assert distributed.main(["--workers", "2", "--", *command]) == 0
+    assert launcher.main(["--workers", "2", "--", *command]) == 0
     said = capfd.readouterr().out
     assert re.search("^worker 0[|] resume: going on after [23] of 4 epochs", said, re.M) and "worker 1| resume" not in said
     [path] = group.results.glob("images/*/3_1_16_bce_4_*/checkpoint.npz")

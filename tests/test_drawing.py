@@ -1,7 +1,7 @@
 """Drawn digits are pictures of the digits they say they are."""
 import numpy as np
 
-from d2lvae.drawing import draw_digits
+from d2lvae.sources.synthetic_digits import draw_digits
 
 
 def test_same_seed_same_pictures():

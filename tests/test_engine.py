@@ -11,16 +11,19 @@ from mxnet.gluon import nn
 from simple_step import SimpleLearner
 
 import d2lvae
-from d2lvae import drawing, drawing_faces, layers, runtime, settings, training
-from d2lvae.checkpoints import net_arrays
-from d2lvae.graphs import Graph
-from d2lvae.optimizer import Optimizer
-from d2lvae.precision import in_bfloat16
+from d2lvae import training
+from d2lvae.engine import layers
+from d2lvae.sources import synthetic_digits, synthetic_faces
+from d2lvae.storage import paths, records
+from d2lvae.storage.checkpoints import net_arrays
+from d2lvae.engine.hybridize import Graph
+from d2lvae.engine.adam import Optimizer
+from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.config import validate
 import helpers
 
 SMALL = (3, 32, 32)
-needs_bfloat16 = pytest.mark.skipif(not runtime.has_bfloat16(), reason="this processor does not compute in bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not paths.has_bfloat16(), reason="this processor does not compute in bfloat16")
 EIGHT = {  # those of digits in full size, those of faces smaller
     "mnist_densevae_bce": ("bce", lambda: (d2lvae.DenseVAE(), None)),
     "mnist_densevae_l2": ("l2", lambda: (d2lvae.DenseVAE(), None)),
@@ -35,7 +38,7 @@ EIGHT = {  # those of digits in full size, those of faces smaller
 
 @pytest.fixture(scope="module")
 def pictures():
-    return {"mnist": drawing.draw_digits(32 * 50)[0], "anime": drawing_faces.draw_faces(32 * 20, image_size=32)[0]}
+    return {"mnist": synthetic_digits.draw_digits(32 * 50)[0], "anime": synthetic_faces.draw_faces(32 * 20, image_size=32)[0]}
 
 
 def learners(name, **changes):
@@ -176,7 +179,7 @@ def test_weights_that_inference_laid_out_anew_are_updated_where_they_are():
         vae = d2lvae.ConvVAE(16, 16, SMALL)
         training.initialize(vae, 0)
         learner = training.Learner(vae, None, dict(lr=1e-2, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0))
-        images = drawing_faces.draw_faces(16, image_size=32)[0]
+        images = synthetic_faces.draw_faces(16, image_size=32)[0]
         for step in range(4):
             if look_between:
                 for _ in range(3):
@@ -208,7 +211,7 @@ def test_pytorch_beside_mxnet_does_not_keep_gluoncv_away(tmp_path):
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
-    monkeypatch.setattr(runtime, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(paths, "has_bfloat16", lambda: False)
     with pytest.raises(d2lvae.ParameterError, match="precision 'bfloat16' needs a processor.*-p precision float32"):
         validate("precision", "bfloat16")
     assert validate("precision", "float32") == "float32"
@@ -296,11 +299,11 @@ def test_a_net_initialised_anew_needs_a_new_learner(tiny, small_vae):
 
 
 def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(tiny, config, small_vae, monkeypatch):
-    monkeypatch.setattr(runtime, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(paths, "has_bfloat16", lambda: True)
     nets = {"data": "drawn_faces", "epochs": 5, "vae": {"net": "ConvVAE", "num_latents": 4, "base_channels": 8, "image_shape": [3, 64, 64]},
-            "pixel_loss": "bce", **settings.USUAL}
-    assert settings.run_name(nets) == "ConvVAE_on_drawn_faces/4_8_5"
-    assert settings.run_name({**nets, "precision": "bfloat16"}) == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
+            "pixel_loss": "bce", **records.USUAL}
+    assert records.run_name(nets) == "ConvVAE_on_drawn_faces/4_8_5"
+    assert records.run_name({**nets, "precision": "bfloat16"}) == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
     assert "precision" not in helpers.settings_of(small_vae(), tiny, {**config, "precision": "float32"}, None)
     with pytest.raises(d2lvae.ParameterError, match="convolutions, and these nets have none"):
         helpers.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})

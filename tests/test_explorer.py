@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import checkpoints, datasets, drawing_pad, explorer, latents, runs, training
-from d2lvae.checkpoints import CheckpointError, net_arrays
+from d2lvae import data as datasets, runs, training
+from d2lvae.demo import drawing_pad, explorer, latents
+from d2lvae.storage import checkpoints
+from d2lvae.storage.checkpoints import CheckpointError, net_arrays
 import helpers
 
 SMALL = {**explorer.SMALL, "num_train": 256, "epochs": 1}
@@ -542,7 +544,7 @@ def test_where_another_page_is_training_it_waits_and_trains_only_what_is_missing
 
 
 def test_the_lock_of_another_run_is_a_busy_run(tmp_path, results):
-    from d2lvae.files import alone
+    from d2lvae.storage.files import alone
     images = datasets.drawn_digits(32, 0)
     config = {**SMALL, "num_train": 32, "disc_weight": 0.0, "results_dir": str(tmp_path)}
     vae = d2lvae.DenseVAE(5, 1, 8, images.image_shape)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import d2lvae
-from d2lvae import export, training
+from d2lvae import training
+from d2lvae.demo import export
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
@@ -68,7 +69,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_command_exports_a_run_and_refuses_another_folder(tmp_path):
     d2lvae.save_net(tmp_path / "vae.npz", trained("dense"))
-    command = [sys.executable, "-m", "d2lvae.export"]
+    command = [sys.executable, "-m", "d2lvae.demo.export"]
     done = subprocess.run([*command, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0 and "encoder.onnx" in done.stdout and "the largest difference from MXNet's numbers is" in done.stdout, done.stdout
     failed = subprocess.run([*command, str(tmp_path / "nowhere")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import datasets, drawing_faces, image_bytes, pictures, runtime
-from d2lvae.datasets import DataError, NoPictures, load_faces, real_faces
+from d2lvae import data as datasets
+from d2lvae.sources import image_bytes, image_folder, synthetic_faces
+from d2lvae.storage import paths
+from d2lvae.data import DataError, NoPictures, load_faces, real_faces
 from d2lvae.config import ParameterError
 
 RED, BLUE = (220, 20, 30), (20, 30, 200)
@@ -72,7 +74,7 @@ def anime(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [(64, 64), (256, 256), (1100, 1100), (32, 32)])
 def test_a_red_square_stays_red_and_square(tmp_path, name, options, size):
     red_square(size).save(tmp_path / name, **options)
-    assert_is_red_square(pictures.decode(tmp_path / name, 64), tolerance=30)
+    assert_is_red_square(image_folder.decode(tmp_path / name, 64), tolerance=30)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "CMYK"])
@@ -80,14 +82,14 @@ def test_coloured_modes(tmp_path, mode):
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image = red_square().quantize(8) if mode == "P" else red_square().convert(mode)
     image.save(path, **({"quality": 98} if mode == "CMYK" else {}))
-    assert_is_red_square(pictures.decode(path, 64), tolerance=25)
+    assert_is_red_square(image_folder.decode(path, 64), tolerance=25)
 
 
 @pytest.mark.parametrize("mode, level", [("L", 100), ("LA", 100), ("1", 255), ("I;16", 100 * 257), ("I", 100 * 257)])
 def test_grey_modes_become_three_equal_channels(tmp_path, mode, level):
     image = Image.new("L", (80, 80), 100) if mode == "LA" else Image.new(mode, (80, 80), level)
     image.convert("LA").save(tmp_path / "a.png") if mode == "LA" else image.save(tmp_path / "a.png")
-    array = pictures.decode(tmp_path / "a.png", 64)
+    array = image_folder.decode(tmp_path / "a.png", 64)
     assert set(np.unique(array)) == {100 if mode != "1" else 255}
 
 
@@ -95,7 +97,7 @@ def test_transparent_is_white_and_half_transparent_half(tmp_path):
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     image.paste((0, 0, 0, 128), (0, 0, 32, 64))
     image.save(tmp_path / "a.png")
-    array = pictures.decode(tmp_path / "a.png", 64)
+    array = image_folder.decode(tmp_path / "a.png", 64)
     assert (array[:, :, 40:] == 255).all() and abs(array[:, :, :24].astype(int) - 127).max() <= 1
 
 
@@ -103,18 +105,18 @@ def test_the_middle_is_kept_and_turned_upright(tmp_path):
     wide = Image.new("RGB", (192, 64), (255, 0, 0))
     wide.paste((0, 255, 0), (64, 0, 128, 64))
     wide.save(tmp_path / "a.png")
-    assert (pictures.decode(tmp_path / "a.png", 64) == np.array([0, 255, 0])[:, None, None]).all()
+    assert (image_folder.decode(tmp_path / "a.png", 64) == np.array([0, 255, 0])[:, None, None]).all()
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: upright after a quarter turn to the right
     red_square().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png", exif=exif)
-    assert_is_red_square(pictures.decode(tmp_path / "b.png", 64))
+    assert_is_red_square(image_folder.decode(tmp_path / "b.png", 64))
 
 
 def test_a_good_filter_neither_aliases_nor_shifts(tmp_path):
     stripes = np.zeros((256, 256), np.uint8)
     stripes[:, ::2] = 255
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    assert abs(pictures.decode(tmp_path / "a.png", 64)[:, :, 4:-4].astype(int) - 127).max() < 12
+    assert abs(image_folder.decode(tmp_path / "a.png", 64)[:, :, 4:-4].astype(int) - 127).max() < 12
 
 
 # folders
@@ -182,7 +184,7 @@ def test_links_are_followed_and_loops_end(anime, tmp_path):
     many(tmp_path / "elsewhere")
     (anime / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(anime)
-    files, left_out = pictures.find_pictures(anime)
+    files, left_out = image_folder.find_pictures(anime)
     assert len(files) == 25 and files[0][0] == "linked/000.png" and not left_out
 
 
@@ -268,7 +270,7 @@ def test_faces_are_not_digits():
 @pytest.fixture
 def no_decoding(monkeypatch):
     def forbid():
-        monkeypatch.setattr(pictures, "decode", lambda *a: pytest.fail("decoded again"))
+        monkeypatch.setattr(image_folder, "decode", lambda *a: pytest.fail("decoded again"))
     return forbid
 
 
@@ -306,14 +308,14 @@ def test_a_cache_of_other_files_is_not_trusted(anime, change):
         assert 247 in after.train or 247 in after.validation
 
 
-@pytest.mark.parametrize("part", [pictures, image_bytes], ids=["pictures", "image_bytes"])
+@pytest.mark.parametrize("part", [image_folder, image_bytes], ids=["pictures", "image_bytes"])
 def test_a_cache_by_an_older_decoder_is_not_trusted(anime, monkeypatch, part):
     many(anime)
     before = real_faces(anime).sha256()
     newer = anime.parent / "newer.py"
     newer.write_text("another decoder")
     monkeypatch.setattr(part, "__file__", str(newer))
-    monkeypatch.setattr(pictures, "decode", lambda path, size: np.arange(3 * size * size, dtype=np.uint8).reshape(3, size, size))
+    monkeypatch.setattr(image_folder, "decode", lambda path, size: np.arange(3 * size * size, dtype=np.uint8).reshape(3, size, size))
     assert real_faces(anime).sha256() != before
 
 
@@ -340,7 +342,7 @@ def test_a_damaged_cache_is_made_anew(anime, damage):
 
 def test_a_place_that_cannot_be_written_costs_only_time(anime, monkeypatch, capsys):
     many(anime)
-    monkeypatch.setattr(pictures, "replacing", lambda path: open(anime / "no" / "such" / "place", "wb"))
+    monkeypatch.setattr(image_folder, "replacing", lambda path: open(anime / "no" / "such" / "place", "wb"))
     assert len(real_faces(anime).train) == 20
     assert "not kept for the next time" in capsys.readouterr().out
 
@@ -348,43 +350,43 @@ def test_a_place_that_cannot_be_written_costs_only_time(anime, monkeypatch, caps
 # drawn faces
 
 def test_drawn_faces_follow_the_seed_however_many_and_by_whom():
-    few, factors = drawing_faces.draw_faces(12, seed=5)
-    again, _ = drawing_faces.draw_faces(20, seed=5)
-    other, _ = drawing_faces.draw_faces(12, seed=6)
+    few, factors = synthetic_faces.draw_faces(12, seed=5)
+    again, _ = synthetic_faces.draw_faces(20, seed=5)
+    other, _ = synthetic_faces.draw_faces(12, seed=6)
     assert few.shape == (12, 3, 64, 64) and few.dtype == np.uint8
     assert (few == again[:12]).all() and (few != other).any()
-    by_all_cores, all_factors = drawing_faces.draw_faces(501, seed=5)
+    by_all_cores, all_factors = synthetic_faces.draw_faces(501, seed=5)
     assert (by_all_cores[:12] == few).all() and (all_factors[:12] == factors).all()
     assert len({face.tobytes() for face in by_all_cores}) == 501, "two of them are the same"
 
 
 def test_factors_are_the_truth_about_the_pictures():
-    faces, factors = drawing_faces.draw_faces(300, seed=0)
-    of = dict(zip(drawing_faces.FACTORS, factors.T))
-    white = of["background"] == drawing_faces.FACTORS["background"].index("white")
+    faces, factors = synthetic_faces.draw_faces(300, seed=0)
+    of = dict(zip(synthetic_faces.FACTORS, factors.T))
+    white = of["background"] == synthetic_faces.FACTORS["background"].index("white")
     corners = faces[:, :, 0, [0, -1]].astype(int).min(axis=(1, 2))
     dark_side = abs(of["light"]) > .5
     assert np.median(corners[white & ~dark_side]) > 235 > np.median(corners[~white])
     brightness = faces.mean(axis=(1, 2)).astype(float)
     left_to_right = brightness[:, 48:].mean(axis=1) - brightness[:, :16].mean(axis=1)
     assert np.corrcoef(of["light"], left_to_right)[0, 1] > .3
-    for name, values in drawing_faces.FACTORS.items():
-        low, high = values if drawing_faces._is_interval(values) else (0, len(values) - 1)
+    for name, values in synthetic_faces.FACTORS.items():
+        low, high = values if synthetic_faces._is_interval(values) else (0, len(values) - 1)
         assert low <= of[name].min() < of[name].max() <= high, name
 
 
-@pytest.mark.parametrize("name", list(drawing_faces.FACTORS))
+@pytest.mark.parametrize("name", list(synthetic_faces.FACTORS))
 def test_every_factor_shows(name):
     """Turned from one end to the middle or the other end, with everything else as it is, it changes pixels of some face."""
-    factors = drawing_faces.face_factors(6, seed=1)
-    values = drawing_faces.FACTORS[name]
-    ends = (values[0], sum(values) / 2) if drawing_faces._is_interval(values) else (0, len(values) - 1)  # hues are circles
+    factors = synthetic_faces.face_factors(6, seed=1)
+    values = synthetic_faces.FACTORS[name]
+    ends = (values[0], sum(values) / 2) if synthetic_faces._is_interval(values) else (0, len(values) - 1)  # hues are circles
     changed = []
     for row in factors:
         pair = []
         for end in ends:
-            row[list(drawing_faces.FACTORS).index(name)] = end
-            pair.append(drawing_faces._draw(row, 64, np.random.default_rng(0)))
+            row[list(synthetic_faces.FACTORS).index(name)] = end
+            pair.append(synthetic_faces._draw(row, 64, np.random.default_rng(0)))
         changed.append((pair[0] != pair[1]).any())
     assert any(changed)
 
@@ -392,11 +394,11 @@ def test_every_factor_shows(name):
 def test_drawn_faces_are_cached_with_their_factors(anime, monkeypatch, capsys):
     first = datasets.drawn_faces(40, seed=9, image_size=32)
     assert "drawing 5,120 faces" in capsys.readouterr().out
-    monkeypatch.setattr(drawing_faces, "draw_faces", lambda *a: pytest.fail("drawn again"))
+    monkeypatch.setattr(synthetic_faces, "draw_faces", lambda *a: pytest.fail("drawn again"))
     again = datasets.drawn_faces(50, seed=9, image_size=32)
     assert (again.train[:40] == first.train).all() and (again.validation == first.validation).all()
     assert again.train_labels.shape == (50, len(again.label_names)) and again.label_names[0] == "hair_style"
-    faces, factors = drawing_faces._draw_part(32, 9, 1024, 1030), drawing_faces.face_factors(1030, 9)[1024:]
+    faces, factors = synthetic_faces._draw_part(32, 9, 1024, 1030), synthetic_faces.face_factors(1030, 9)[1024:]
     assert (again.train[:6] == faces).all() and (again.train_labels[:6] == factors).all()
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import figures, files, runs, training
+from d2lvae import figures, runs, training
+from d2lvae.storage import files
 from d2lvae.runs import RunError
 import helpers
 

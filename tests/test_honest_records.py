@@ -8,8 +8,9 @@ import pytest
 from mxnet.gluon import nn
 
 import d2lvae
-from d2lvae import checkpoints, datasets, runs, training
-from d2lvae.checkpoints import CheckpointError, net_arrays
+from d2lvae import data as datasets, runs, training
+from d2lvae.storage import checkpoints
+from d2lvae.storage.checkpoints import CheckpointError, net_arrays
 from d2lvae.config import Config, ParameterError
 from d2lvae.runs import RunError
 from helpers import fit

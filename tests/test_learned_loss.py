@@ -6,8 +6,9 @@ from mxnet import autograd
 from test_training import NormedDisc, assert_learned_the_same, learner
 
 import d2lvae
-from d2lvae import figures, layers, losses, training
-from d2lvae.checkpoints import net_arrays
+from d2lvae import figures, losses, training
+from d2lvae.engine import layers
+from d2lvae.storage.checkpoints import net_arrays
 import helpers
 
 SMALL = (3, 32, 32)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from d2lvae import metrics
-from d2lvae.metrics import PER_IMAGE, bootstrap_interval, gmsd, kernel_distance, per_image
+from d2lvae.evaluation import metrics
+from d2lvae.evaluation.metrics import PER_IMAGE, bootstrap_interval, gmsd, kernel_distance, per_image
 
 RATIOS = [name for name in PER_IMAGE if name.endswith("_ratio")]
 

@@ -6,7 +6,7 @@ from mxnet import autograd
 
 import d2lvae
 from d2lvae import training
-from d2lvae.checkpoints import net_arrays
+from d2lvae.storage.checkpoints import net_arrays
 
 
 def made(net, seed=0):

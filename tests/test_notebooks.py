@@ -12,7 +12,9 @@ import nbformat
 import papermill
 import pytest
 
-from d2lvae import config as parameters, settings, study
+from d2lvae import config as parameters
+from d2lvae.evaluation import study
+from d2lvae.storage import records
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,7 +58,7 @@ def test_defaults_on_faces_are_the_seeds(stem, defaults):
 @pytest.mark.parametrize("stem", EIGHT)
 def test_what_the_seed_did_not_have_is_off_in_its_eight(stem):
     found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
-    off = {**settings.OPTIONAL, "upsampling": "transposed"}
+    off = {**records.OPTIONAL, "upsampling": "transposed"}
     values = {name: ast.literal_eval(found[name]["default"]) for name in off if name in found}
     assert values == {name: off[name] for name in values} and (not DISC <= PARAMETERS[stem] or DISC - {"disc_weight"} <= set(values))
 

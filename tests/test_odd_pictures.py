@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2lvae import pictures
-from d2lvae.datasets import DataError, load_faces
+from d2lvae.sources import image_folder
+from d2lvae.data import DataError, load_faces
 
 SIZE = 96
 ORIENTATION = 0x0112
@@ -116,11 +116,11 @@ def assert_is_face(array, tolerance, image=None):
 def test_metadata_never_costs_an_image(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(SHOW_THE_FACE[name])
-    assert_is_face(pictures.decode(path, 64), tolerance=2 if name.endswith(".jpg") else 0)
+    assert_is_face(image_folder.decode(path, 64), tolerance=2 if name.endswith(".jpg") else 0)
 
 
 def test_what_is_compared_with_is_no_other_way_up():
-    for turn in pictures.TURNS.values():
+    for turn in image_folder.TURNS.values():
         with pytest.raises(AssertionError):
             assert_is_face(np.asarray(face().transpose(turn).resize((64, 64))).transpose(2, 0, 1), 2)
 
@@ -128,11 +128,11 @@ def test_what_is_compared_with_is_no_other_way_up():
 @pytest.mark.parametrize("orientation", range(1, 10))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_every_orientation_is_turned_upright(tmp_path, kind, orientation):
-    back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation, pictures.TURNS.get(orientation))
+    back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation, image_folder.TURNS.get(orientation))
     turned = face() if back is None else face().transpose(back)
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     (tmp_path / "a").write_bytes(saved(kind, turned, exif=exif(orientation), **options))
-    assert_is_face(pictures.decode(tmp_path / "a", 64), tolerance=2 if kind == "JPEG" else 0)
+    assert_is_face(image_folder.decode(tmp_path / "a", 64), tolerance=2 if kind == "JPEG" else 0)
 
 
 def test_an_intact_orientation_survives_other_metadata_that_is_damaged(tmp_path):
@@ -140,14 +140,14 @@ def test_an_intact_orientation_survives_other_metadata_that_is_damaged(tmp_path)
     for content in (png(chunk(b"eXIf", exif(6)[6:]), chunk(b"zTXt", b"parameters\0\0" + PROMPT), image=turned),
                     saved("JPEG", turned, exif=exif(6), quality=95).replace(b"\xff\xe1", b"\xff\xe2\0\x0eICC_PROFILE\0\xff\xe1", 1)):
         (tmp_path / "a").write_bytes(content)
-        assert_is_face(pictures.decode(tmp_path / "a", 64), tolerance=2)
+        assert_is_face(image_folder.decode(tmp_path / "a", 64), tolerance=2)
 
 
 def test_sixteen_bits_are_turned_upright_as_well(tmp_path):
     grey = face().convert("L")
     wide = Image.fromarray(np.asarray(grey.transpose(Image.Transpose.ROTATE_90)).astype(np.uint16) * 257)
     wide.save(tmp_path / "a.png", exif=exif(6))
-    assert_is_face(pictures.decode(tmp_path / "a.png", 64), 1, grey.convert("RGB"))
+    assert_is_face(image_folder.decode(tmp_path / "a.png", 64), 1, grey.convert("RGB"))
 
 
 def test_pixels_that_are_damaged_are_refused_whatever_the_metadata(tmp_path):
@@ -155,7 +155,7 @@ def test_pixels_that_are_damaged_are_refused_whatever_the_metadata(tmp_path):
     content[content.index(b"IEND") - 5] ^= 1  # of the pixels' checksum
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(Exception, match="checksum|broken"):
-        pictures.decode(tmp_path / "a.png", 64)
+        image_folder.decode(tmp_path / "a.png", 64)
 
 
 # folders
@@ -247,7 +247,7 @@ def test_a_folder_of_gifs_alone_is_not_an_empty_one(tmp_path, monkeypatch, capsy
 
 
 def test_a_file_of_too_many_bytes(anime, monkeypatch, capsys):
-    monkeypatch.setattr(pictures, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(image_folder, "MAX_BYTES", 20_000)
     assert "20,000 bytes: a.png" in said_of(anime, capsys, {"a.png": png() + bytes(20_000)})[1]
 
 
@@ -271,7 +271,7 @@ def test_an_output_of_few_letters_takes_every_name(tmp_path, monkeypatch, encodi
     monkeypatch.setenv("D2LVAE_DATA", str(root))
     output = io.TextIOWrapper(io.BytesIO(), encoding)
     monkeypatch.setattr(sys, "stdout", output)
-    monkeypatch.setattr("d2lvae.datasets.drawn_faces", lambda *a: None)
+    monkeypatch.setattr("d2lvae.data.drawn_faces", lambda *a: None)
     load_faces("auto")
     for i in range(25):
         (root / "anime" / f"{i}.png").write_bytes(png())

@@ -2,14 +2,14 @@
 import pathlib
 import re
 
-from d2lvae import runtime
+from d2lvae.storage import paths
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "own_experiments.md"
 
 
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runtime, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     names, runs = {}, []
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(compile(code, str(PAGE), "exec"), names)

@@ -8,8 +8,9 @@ from d2l import mxnet as d2l
 from helpers import fit
 from PIL import Image
 
-from d2lvae import progress, runtime
-from d2lvae.checkpoints import net_arrays
+from d2lvae.engine import progress
+from d2lvae.storage import paths
+from d2lvae.storage.checkpoints import net_arrays
 
 RECORD = {"epoch": 7, "loss": 7154.21, "pixel_loss": 7101.35, "kl": 53.127, "adversarial_loss": 0.6931,
           "disc_loss": 1.3863, "seconds": 100.0, "images_per_second": 1094.4}
@@ -52,7 +53,7 @@ class Outputs:
 def page(monkeypatch):
     """A notebook's page that looks on, and a clock on which a second passes at every look."""
     outputs, times = Outputs(), iter(range(1_000_000))
-    monkeypatch.setattr(runtime, "on_notebook_page", lambda: True)
+    monkeypatch.setattr(paths, "on_notebook_page", lambda: True)
     monkeypatch.setattr(IPython.display, "display", outputs.display)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     return outputs

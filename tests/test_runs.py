@@ -11,13 +11,15 @@ import pytest
 from PIL import Image
 
 import d2lvae
-from d2lvae import checkpoints, files, runs, runtime, threads, training
-from d2lvae import metrics as measures
-from d2lvae.checkpoints import CheckpointError, net_arrays
-from d2lvae.datasets import ImageSet
+from d2lvae import runs, training
+from d2lvae.engine import threads
+from d2lvae.storage import checkpoints, files, paths
+from d2lvae.evaluation import metrics as measures
+from d2lvae.storage.checkpoints import CheckpointError, net_arrays
+from d2lvae.data import ImageSet
 from d2lvae.config import ParameterError
 from d2lvae.runs import RunError, run_name
-from d2lvae.settings import OF_DISCRIMINATORS
+from d2lvae.storage.records import OF_DISCRIMINATORS
 from helpers import fit, run_folder, settings_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -413,10 +415,10 @@ def test_the_folders_are_the_projects_wherever_one_stands(monkeypatch, tmp_path)
     monkeypatch.delenv("D2LVAE_DATA", raising=False)
     for folder in (ROOT, ROOT / "notebooks"):
         monkeypatch.chdir(folder)
-        assert runtime.data_root() == ROOT / "data" and runtime.results_root() == ROOT / "results"
+        assert paths.data_root() == ROOT / "data" and paths.results_root() == ROOT / "results"
     monkeypatch.setenv("D2LVAE_DATA", str(tmp_path))
-    assert runtime.data_root() == tmp_path
+    assert paths.data_root() == tmp_path
     monkeypatch.setenv("PLACE", str(tmp_path))
-    assert runtime.results_root("mine") == ROOT / "mine" and runtime.results_root("$PLACE/x") == tmp_path / "x"
-    assert runtime.results_root("~/x") == pathlib.Path.home() / "x"
-    assert runtime.shown(ROOT / "results" / "x") == "results/x" and runtime.shown(tmp_path) == str(tmp_path)
+    assert paths.results_root("mine") == ROOT / "mine" and paths.results_root("$PLACE/x") == tmp_path / "x"
+    assert paths.results_root("~/x") == pathlib.Path.home() / "x"
+    assert paths.shown(ROOT / "results" / "x") == "results/x" and paths.shown(tmp_path) == str(tmp_path)

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from d2lvae import threads
+from d2lvae.engine import threads
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="set on Linux with x86-64 only")
@@ -96,7 +96,7 @@ def test_another_clones_package_is_refused_in_a_clone(tmp_path):
     (tmp_path / "environment.yml").write_text("")
     result = subprocess.run(command, cwd=tmp_path / "notebooks", stderr=subprocess.PIPE, text=True)
     assert result.returncode and f"this is the clone {tmp_path}" in result.stderr and "make setup" in result.stderr
-    meant = {**os.environ, "PYTHONPATH": str(pathlib.Path(threads.__file__).resolve().parent.parent)}
+    meant = {**os.environ, "PYTHONPATH": str(pathlib.Path(threads.__file__).resolve().parent.parent.parent)}
     assert subprocess.run(command, cwd=tmp_path / "notebooks", env=meant).returncode == 0
 
 

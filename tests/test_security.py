@@ -19,12 +19,15 @@ from conftest import idx
 from PIL import Image
 
 import d2lvae
-from d2lvae import checkpoints, classifier, config as parameters, datasets, pictures, runs, study, training
-from d2lvae.checkpoints import CheckpointError
+from d2lvae import config as parameters, data as datasets, runs, training
+from d2lvae.evaluation import classifier, study
+from d2lvae.sources import image_folder
+from d2lvae.storage import checkpoints
+from d2lvae.storage.checkpoints import CheckpointError
 import helpers
 
 PACKAGE = pathlib.Path(d2lvae.__file__).parent
-SOURCES = [*PACKAGE.glob("*.py"), *(PACKAGE.parent / "tools").glob("*.py"), *(PACKAGE.parent / "stress").glob("*.py")]
+SOURCES = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "tools").glob("*.py"), *(PACKAGE.parent / "tests" / "stress").glob("*.py")]
 # What can run what it reads: modules, functions, and loaders of anybody's but numpy's (told not to unpickle) and json's.
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "runpy"}
 CALLS = {"eval", "exec", "__import__", "system", "popen", "import_module", "load_parameters", "load_params", "imports", "urlopen", "urlretrieve"}
@@ -128,18 +131,18 @@ def test_a_bomb_in_any_path_runs_nothing(bomb, tmp_path, monkeypatch, config, ti
 def test_a_picture_that_is_a_program_is_left_to_nobody(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n")
     with pytest.raises(Exception, match="cannot identify image file"):
-        pictures.decode(tmp_path / "a.png", 32)
+        image_folder.decode(tmp_path / "a.png", 32)
 
 
 def test_a_png_with_a_wrong_checksum_is_no_picture(tmp_path):
     red = Image.new("RGB", (64, 64), (200, 0, 0))
     red.save(tmp_path / "a.png")
-    pictures.decode(tmp_path / "a.png", 32)
+    image_folder.decode(tmp_path / "a.png", 32)
     content = bytearray((tmp_path / "a.png").read_bytes())
     content[content.index(b"IEND") - 5] ^= 1  # of the chunk before: Pillow, left to itself, does not compare it
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(Exception, match="checksum|broken"):
-        pictures.decode(tmp_path / "a.png", 32)
+        image_folder.decode(tmp_path / "a.png", 32)
 
 
 # downloads
@@ -280,15 +283,15 @@ def test_parameters_of_any_kind_are_refused_by_name(name, value):
 
 def test_a_cache_whose_header_or_notes_were_altered_is_made_anew(tmp_path, capsys):
     path, key = tmp_path / "a.cache", {"of": 1}
-    pictures.write_cache(path, np.arange(12, dtype=np.uint8).reshape(3, 4), ["b.png"], key)
+    image_folder.write_cache(path, np.arange(12, dtype=np.uint8).reshape(3, 4), ["b.png"], key)
     content = path.read_bytes()
     for old, new in ((b"|u1", b"|i1"), (b"(3, 4)", b"(4, 3)"), (b"b.png", b"c.png"), (b"'descr'", b"(descr'")):
         path.write_bytes(content.replace(old, new))
-        assert pictures.read_cache(path, key) is None
+        assert image_folder.read_cache(path, key) is None
         assert "a.cache is damaged" in capsys.readouterr().out
     path.write_bytes(content)
-    assert pictures.read_cache(path, {"of": 2}) is None and "a.cache was made from other pictures" in capsys.readouterr().out
-    assert pictures.read_cache(path, key)[1] == ["b.png"] and not capsys.readouterr().out
+    assert image_folder.read_cache(path, {"of": 2}) is None and "a.cache was made from other pictures" in capsys.readouterr().out
+    assert image_folder.read_cache(path, key)[1] == ["b.png"] and not capsys.readouterr().out
 
 
 # the audit of the pinned packages

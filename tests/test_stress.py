@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def run(tool, tmp_path, *arguments):
-    command = [sys.executable, str(ROOT / "stress" / f"{tool}.py"), "--results", str(tmp_path), *arguments]
+    command = [sys.executable, str(ROOT / "tests" / "stress" / f"{tool}.py"), "--results", str(tmp_path), *arguments]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return result, json.loads((tmp_path / f"{tool}.json").read_text())
 
@@ -31,7 +31,7 @@ def test_a_kill(tmp_path):
 
 
 def test_figures_that_failed_give_an_exit_code(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "stress"))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "stress"))
     import report
     assert report.finish("x", {"kills": 3}, [], tmp_path) == 0
     assert report.finish("x", {"kills": 3}, ["not the same"], tmp_path) == 1

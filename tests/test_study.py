@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from d2lvae.config import ParameterError
-from d2lvae import datasets, figures, metrics, runs, study
-from d2lvae.checkpoints import load_net
+from d2lvae import data as datasets, figures, runs
+from d2lvae.evaluation import metrics, study
+from d2lvae.storage.checkpoints import load_net
 
 SEEDS = (0, 1)
 TWO = {study.PLAIN: {}, "+ dense discriminator": {"disc": "DenseLogReg", "disc_weight": 1.0}}

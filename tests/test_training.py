@@ -9,8 +9,9 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from d2lvae import losses, runtime, training
-from d2lvae.checkpoints import net_arrays
+from d2lvae import losses, training
+from d2lvae.storage import paths
+from d2lvae.storage.checkpoints import net_arrays
 
 
 class NormedDisc(mx.gluon.HybridBlock):
@@ -254,7 +255,7 @@ def test_evaluate_uses_every_picture_and_no_gradient(config, tiny, small_vae):
 
 
 def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(config, tiny, small_vae, monkeypatch, capfd):
-    monkeypatch.setattr(runtime, "watched", lambda: True)
+    monkeypatch.setattr(paths, "watched", lambda: True)
     run(config, tiny, small_vae(), epochs=40)
     shown = capfd.readouterr()
     assert "images/s" in shown.err and "loss" in shown.err and "epoch" in shown.err

@@ -14,7 +14,7 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import get_kernel_spec
 
-from d2lvae import runtime
+from d2lvae.storage import paths
 
 EPHEMERAL = {"papermill", "execution", "widgets"}
 WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel
@@ -23,7 +23,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kern
 def execute(path):
     """Execute one notebook and put the outcome in its place."""
     for run in re.findall(r"results: results/(?:own/)?(images/[\w./-]+)", path.read_text()):  # or it says: run before
-        (runtime.results_root("results/own") / run / "metrics.json").unlink(missing_ok=True)
+        (paths.results_root("results/own") / run / "metrics.json").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         executed = pathlib.Path(folder) / path.name
         drawn = {"data": "drawn"} if "data" in papermill.inspect_notebook(str(path)) else {}
@@ -55,7 +55,7 @@ def check(notebook, path):
         for output in cell.get("outputs", []):
             if output.output_type == "error" or output.get("name") == "stderr":
                 sys.exit(f"{path}: an error or a warning in the output: {output}")
-    for place in {str(runtime.project_root()), str(pathlib.Path.home()), sys.prefix}:
+    for place in {str(paths.project_root()), str(pathlib.Path.home()), sys.prefix}:
         if place in text:
             sys.exit(f"{path}: the output names {place}")
 

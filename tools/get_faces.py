@@ -9,7 +9,8 @@ sizes.  kagglehub keeps the files in its own cache and may ask for a Kaggle acco
 """
 import sys
 
-from d2lvae import pictures, runtime
+from d2lvae.sources import image_folder
+from d2lvae.storage import paths
 
 SETS = ("soumikrakshit/anime-faces", "splcher/animefacedataset")
 
@@ -17,7 +18,7 @@ SETS = ("soumikrakshit/anime-faces", "splcher/animefacedataset")
 def main(name=SETS[0]):
     if name not in SETS:
         sys.exit(f"expected {' or '.join(SETS)}; found {name}")
-    target = runtime.data_root() / "anime"
+    target = paths.data_root() / "anime"
     if target.exists() or target.is_symlink():
         sys.exit(f"{target} is there already: move it away first")
     try:
@@ -26,8 +27,8 @@ def main(name=SETS[0]):
         sys.exit("kagglehub is not installed. Install it:\n    .venv/bin/pip install --constraint constraints.txt 'kagglehub==0.2.9'")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(kagglehub.dataset_download(name))
-    files, unreadable = pictures.find_pictures(target)
-    runtime.say(f"{target}: {len(files):,} pictures")
+    files, unreadable = image_folder.find_pictures(target)
+    paths.say(f"{target}: {len(files):,} pictures")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""A finished run shown: its latent space, the explorer, and the export to ONNX."""

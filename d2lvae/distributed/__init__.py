@@ -1,0 +1,1 @@
+"""Several workers that train one net together, around MXNet's parameter server."""

@@ -1,0 +1,183 @@
+"""What a person sees of a training: a line per epoch in a log, a bar on a terminal, images on a notebook's page."""
+import contextlib
+import time
+
+import IPython.display
+import mxnet as mx
+import numpy as np
+from tqdm.auto import tqdm
+
+from .. import figures
+from ..storage import paths
+
+__all__ = ["reporting", "epoch_line"]
+
+WIDTH = 95  # columns of output that fit on a page of 1,280 pixels
+LABELS = {"loss": "loss", "pixel_loss": "pixel", "kl": "KL", "adversarial_loss": "adv", "feature_loss": "feat",
+          "disc_loss": "disc"}
+
+
+@contextlib.contextmanager
+def reporting(history, epochs, num_images, means, draw=None, rank=0):
+    """The report that suits who is looking on.
+
+    Parameters
+    ----------
+    history : list of dict
+        A record per epoch; the training extends it.
+    epochs, num_images : int
+        How many epochs there will be, of how many images each.
+    means : callable
+        Summed losses of some minibatches, and their number of images -> dict of mean losses.
+        It waits for the device.
+    draw : callable, optional
+        Records as in `history`, with fractions of epochs, and a title -> list of figures.
+    rank : int
+        Only the worker of rank 0 reports.
+
+    Yields
+    ------
+    Report
+    """
+    if rank > 0:
+        kind = Report
+    elif not paths.watched():
+        kind = Lines
+    else:
+        kind = Page if draw and paths.on_notebook_page() else Bar
+    report = kind(history, epochs, num_images, means, draw)
+    try:
+        yield report
+    finally:
+        report.close()
+
+
+class Report:
+    """Says nothing; the other kinds say something at some of these events."""
+
+    def __init__(self, history, epochs, num_images, means, draw):
+        self.history, self.epochs, self.num_images = history, epochs, num_images
+        self.means, self.draw = means, draw
+        self.recent, self.num_recent = [], 0  # what has not been shown yet
+
+    def batch(self, num_images, sums):
+        """A minibatch is done, or waits in the device's queue; `sums` are its losses."""
+
+    def epoch(self):
+        """An epoch is done; `history` has its record."""
+
+    def close(self):
+        """The training is over, whatever the reason."""
+
+    def _remember(self, num_images, sums):
+        self.recent.append(sums)
+        self.num_recent += num_images
+
+    def _recent_means(self):
+        means = self.means(self.recent, self.num_recent)
+        self.recent, self.num_recent = [], 0
+        return means
+
+
+class Lines(Report):
+    """One line per epoch, written at once."""
+
+    def epoch(self):
+        print(epoch_line(self.history, self.epochs), flush=True)
+
+
+class Bar(Report):
+    """A progress bar; at the end, the last epoch's line."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.bar = tqdm(total=self.epochs * self.num_images, unit=" images", unit_scale=True,
+                        initial=len(self.history) * self.num_images)
+
+    def batch(self, num_images, sums):
+        self._remember(num_images, sums)
+        if len(self.recent) == 64:
+            self.bar.set_postfix(epoch=len(self.history), refresh=False,
+                                 loss=f"{self._recent_means()['loss']:.2f}")
+        self.bar.update(num_images)
+
+    def epoch(self):
+        last = self.history[-1]
+        self.bar.set_postfix(epoch=last["epoch"], loss=f"{last['loss']:.2f}", refresh=False)
+
+    def close(self):
+        self.bar.close()
+        if self.history:
+            print(epoch_line(self.history, self.epochs))
+
+
+class Page(Report):
+    """Curves of the losses and reconstructions, in one output that ends as the last epoch's line.
+
+    They are drawn at most once a second, and in at most a tenth of the time.  Only a drawing waits
+    for the device.
+    """
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.output, self.curve = None, list(self.history)
+        self.num_seen = len(self.history) * self.num_images
+        self.started = None
+
+    def batch(self, num_images, sums):
+        self.num_seen += num_images
+        self._remember(num_images, sums)
+        if self.started is None:  # the first step takes longer: what it computes is compiled
+            self.started, self.num_before = time.monotonic(), self.num_seen
+            self.due = self.started + 1
+        elif time.monotonic() >= self.due:
+            self._draw()
+
+    def _draw(self):
+        began = time.monotonic()
+        self.curve.append({"epoch": self.num_seen / self.num_images, **self._recent_means()})
+        mx.nd.waitall()
+        drawn = figures.one_png(self.draw(self.curve, self._title()))
+        self._display(IPython.display.Image(drawn, format="png"))
+        now = time.monotonic()
+        self.due = now + max(1, 9 * (now - began))
+
+    def _title(self):
+        speed = (self.num_seen - self.num_before) / (time.monotonic() - self.started)
+        left = _time((self.epochs * self.num_images - self.num_seen) / speed)
+        epoch = (self.num_seen - 1) // self.num_images
+        return f"epoch {epoch} (the last is {self.epochs - 1}), {speed:,.0f} images/s, {left} left"
+
+    def _display(self, content, **options):
+        if self.output is None:
+            self.output = IPython.display.display(content, display_id=True, **options)
+        else:
+            self.output.update(content, **options)
+
+    def close(self):
+        line = epoch_line(self.history, self.epochs) if self.history else ""
+        if self.output or line:
+            self._display({"text/plain": line}, raw=True)
+
+
+def epoch_line(history, epochs):
+    """One line on the latest epoch: mean losses, speed and, before the last, the time left.
+
+    A line that would be wider than a page leaves the speed out.
+    """
+    last = history[-1]
+    losses = [f"{label} {_four_digits(last[name])}" for name, label in LABELS.items() if name in last]
+    seconds = (epochs - 1 - last["epoch"]) * np.median([record["seconds"] for record in history[-5:]])
+    left = [f"{_time(seconds)} left"] if last["epoch"] < epochs - 1 else []
+    speed = f"{last['images_per_second']:,.0f} images/s"
+    line = f"epoch {last['epoch']:3d}: " + ", ".join([*losses, speed, *left])
+    return line if len(line) <= WIDTH else line.replace(f", {speed}", "")
+
+
+def _four_digits(number):
+    decimals = max(0, 4 - len(str(int(abs(number)))))
+    return f"{number:.{decimals}f}"
+
+
+def _time(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
