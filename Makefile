@@ -32,7 +32,7 @@ demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 	$(PAPERMILL) notebooks/mnist_densevae_bce.ipynb $(EXECUTED)/mnist_densevae_bce.ipynb
 	@echo
 	@echo "The executed notebook: $(EXECUTED)/mnist_densevae_bce.ipynb"
-	@echo "Its pictures:          $$(grep -o 'results/own/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
+	@echo "Its images:          $$(grep -o 'results/own/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
 
 test: $(READY)  ## run all tests: the package's and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -73,7 +73,7 @@ faces: $(READY)  ## the README's five runs on drawn faces, into results/own (25 
 	$(call faces,drawn)
 
 anime: RUNS := convvae_bce:50 convvae_convdisc:50 densevae_bce:50 densevae_logreg:50 convvae_resnet:5
-anime: $(READY)  ## the README's five runs on the pictures in data/anime, into results/own (two hours for 23,000)
+anime: $(READY)  ## the README's five runs on the images in data/anime, into results/own (two hours for 23,000)
 	$(call faces,anime)
 
 study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)

@@ -1,18 +1,17 @@
 """What the processor must do in a step, and how fast it can do such things."""
+
 import concurrent.futures
 import json
 import statistics
 import time
 
-import d2lvae  # before mxnet
 import mxnet as mx
 import numpy as np
-
 from experiments import BATCH, EXPERIMENTS, gluon_nets
 
 
 def products(net, shape):
-    """Floating-point operations (a multiplication and an addition for each product) of a forward pass on one picture, layer by layer."""
+    """Floating-point operations (a multiplication and an addition for each product) of a forward pass on one image, layer by layer."""
     symbol = net(mx.sym.var("data"))
     internals = symbol.get_internals()
     shapes = dict(zip(internals.list_outputs(), internals.infer_shape(data=(1, *shape))[1]))
@@ -26,15 +25,19 @@ def products(net, shape):
         if node["op"] in ("FullyConnected", "Convolution", "Deconvolution"):
             data, weight = (nodes[i] for i, *_ in node["inputs"][:2])
             positions = shape_of(data if node["op"] == "Deconvolution" else node)[2:]
-            found.append(2 * int(np.prod(shape_of(weight))) * int(np.prod(positions if node["op"] != "FullyConnected" else ())))
+            found.append(
+                2
+                * int(np.prod(shape_of(weight)))
+                * int(np.prod(positions if node["op"] != "FullyConnected" else ()))
+            )
     return found
 
 
 def arithmetic(name):
-    """Floating-point operations of a training step for one picture.
+    """Floating-point operations of a training step for one image.
 
     A layer costs as much backward for its weights and again for its input, which the first layer spares; the discriminator sees two
-    pictures to learn from, and one more to judge, without a gradient for its weights.
+    images to learn from, and one more to judge, without a gradient for its weights.
     """
     vae, disc = gluon_nets(name)
     shape = EXPERIMENTS[name]["shape"]
@@ -49,7 +52,10 @@ def arithmetic(name):
 def traffic(name):
     """Bytes that a step must move for the weights alone: Adam reads four numbers and writes three for each, and the passes read or write each some more."""
     vae, disc = gluon_nets(name)
-    vae_size, disc_size = (sum(int(np.prod(p.shape)) for p in net.collect_params().values()) if net is not None else 0 for net in (vae, disc))
+    vae_size, disc_size = (
+        sum(int(np.prod(p.shape)) for p in net.collect_params().values()) if net is not None else 0
+        for net in (vae, disc)
+    )
     return 4 * ((7 + 3) * vae_size + (7 + 3 + 2) * disc_size)
 
 
@@ -73,8 +79,8 @@ def rates():
         mx.nd.FullyConnected(a, b, no_bias=True, num_hidden=size).wait_to_read()
 
     product = min(median_seconds(gluon_product), median_seconds(lambda: x @ y))
-    source, target = np.ones(2 ** 26, np.float32), np.zeros(2 ** 26, np.float32)
-    halves = [slice(0, 2 ** 25), slice(2 ** 25, 2 ** 26)]
+    source, target = np.ones(2**26, np.float32), np.zeros(2**26, np.float32)
+    halves = [slice(0, 2**25), slice(2**25, 2**26)]
 
     def copy(part=slice(None)):
         np.copyto(target[part], source[part])
@@ -83,9 +89,12 @@ def rates():
         np.add(target[part], source[part], out=target[part])
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        moved = [passes * source.nbytes / median_seconds(way) for passes, function in ((2, copy), (3, add))
-                 for way in (function, lambda function=function: list(pool.map(function, halves)))]
-    return 2 * size ** 3 / product, max(moved)
+        moved = [
+            passes * source.nbytes / median_seconds(way)
+            for passes, function in ((2, copy), (3, add))
+            for way in (function, lambda function=function: list(pool.map(function, halves)))
+        ]
+    return 2 * size**3 / product, max(moved)
 
 
 def ceilings(names):
@@ -94,6 +103,9 @@ def ceilings(names):
     found = {}
     for name in names:
         work, moved = arithmetic(name) * BATCH, traffic(name)
-        found[name] = {"gflop_a_step": work / 1e9, "megabytes_a_step": moved / 1e6,
-                       "images_per_second": BATCH / (work / flops + moved / bandwidth)}
+        found[name] = {
+            "gflop_a_step": work / 1e9,
+            "megabytes_a_step": moved / 1e6,
+            "images_per_second": BATCH / (work / flops + moved / bandwidth),
+        }
     return {"gflop_per_second": flops / 1e9, "gigabytes_per_second": bandwidth / 1e9}, found

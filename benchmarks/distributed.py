@@ -6,6 +6,7 @@ Measured on this machine: two dense nets at the seed's sizes, minibatches of 64 
 two with a parameter server, which takes processor time, too.  The bytes of a step are counted from what is pushed and pulled, and what
 the loopback interface has carried meanwhile stands beside.  What more machines would give is a model, no measurement: see `predicted`.
 """
+
 import argparse
 import json
 import pathlib
@@ -16,14 +17,16 @@ import tempfile
 import time
 
 import numpy as np
-
 from experiments import BATCH, config
-from train_step import ENVIRONMENT, RESULTS, ROOT, draw_pictures, machine, pictures_of
+from train_step import ENVIRONMENT, RESULTS, ROOT, draw_images, images_of, machine
 
 NETS = ("mnist_densevae_bce", "anime_densevae_bce")
 MACHINES, BATCHES = (1, 2, 8, 64), (64, 512)
 SHARES = sorted({batch // machines for batch in BATCHES for machines in MACHINES})
-NETWORK = {"bits_a_second": 10e9, "latency_seconds": 1e-4}  # assumed: 10 Gbit/s each way, 0.1 ms from machine to machine
+NETWORK = {
+    "bits_a_second": 10e9,
+    "latency_seconds": 1e-4,
+}  # assumed: 10 Gbit/s each way, 0.1 ms from machine to machine
 
 
 def loopback_bytes():
@@ -36,20 +39,25 @@ def loopback_bytes():
 
 def work(name, path, kvstore, batch_size, rounds, seconds):
     """Train as one of the workers; the first one prints seconds and bytes a step."""
+    import mxnet as mx
     from d2lvae import training
     from d2lvae.distributed import process_group  # before mxnet
-    import mxnet as mx
     from gluon_steps import initialized
+
     images = np.load(path)
     with process_group.joined(kvstore) as workers:
-        learner = training.Learner(*initialized(name), {**config(name), "batch_size": batch_size}, workers)
+        learner = training.Learner(
+            *initialized(name), {**config(name), "batch_size": batch_size}, workers
+        )
 
         def run(steps):
             start = time.perf_counter()
             for i in range(steps):
-                learner.step(images[i % (len(images) // batch_size) * batch_size:][:batch_size])
+                learner.step(images[i % (len(images) // batch_size) * batch_size :][:batch_size])
             mx.nd.waitall()
-            return float(workers.total(time.perf_counter() - start)) / workers.size  # all have done them when this is known
+            return (
+                float(workers.total(time.perf_counter() - start)) / workers.size
+            )  # all have done them when this is known
 
         run(2)
         steps = max(2, round(seconds * 4 / run(4)))
@@ -63,11 +71,28 @@ def work(name, path, kvstore, batch_size, rounds, seconds):
 
 def measure(name, path, workers, batch_size, rounds, seconds):
     """One worker by itself (0), or so many with a parameter server."""
-    command = [sys.executable, "-W", "ignore", __file__, "--work", name, path, "dist_sync" if workers else "local", batch_size, rounds, seconds]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        "--work",
+        name,
+        path,
+        "dist_sync" if workers else "local",
+        batch_size,
+        rounds,
+        seconds,
+    ]
     if workers:
         command = [sys.executable, "-m", "d2lvae.distributed", "--workers", workers, "--", *command]
-    said = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={**ENVIRONMENT, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    said = subprocess.run(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**ENVIRONMENT, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
     lines = [line.split("FOUND ")[1] for line in said.stdout.splitlines() if "FOUND " in line]
     if said.returncode or len(lines) != 1:
         raise RuntimeError(f"a worker has failed:\n{said.stdout[-3000:]}")
@@ -78,7 +103,12 @@ def gradient_bytes(name):
     """What each worker pushes in a step, and pulls."""
     sys.path.insert(0, str(ROOT))
     from experiments import gluon_nets
-    return 4 * sum(int(np.prod(p.shape)) for p in gluon_nets(name)[0].collect_params().values() if p.grad_req != "null")
+
+    return 4 * sum(
+        int(np.prod(p.shape))
+        for p in gluon_nets(name)[0].collect_params().values()
+        if p.grad_req != "null"
+    )
 
 
 def predicted(compute_seconds, gradients, machines, servers, bits_a_second, latency_seconds):
@@ -100,31 +130,58 @@ def predicted(compute_seconds, gradients, machines, servers, bits_a_second, late
     """
     if machines == 1:
         return compute_seconds
-    through_a_server = gradients * (machines - 1) / servers  # what stays on its machine costs nothing
+    through_a_server = (
+        gradients * (machines - 1) / servers
+    )  # what stays on its machine costs nothing
     through_a_worker = gradients * (1 - 1 / servers) if servers == machines else gradients
-    return compute_seconds + 2 * (8 * max(through_a_server, through_a_worker) / bits_a_second + latency_seconds)
+    return compute_seconds + 2 * (
+        8 * max(through_a_server, through_a_worker) / bits_a_second + latency_seconds
+    )
 
 
 def on_paper(seconds_of_share, gradients):
     """Images a second for all batch sizes and numbers of machines, with one server in all and with one on each machine."""
-    return [{"batch_size": batch, "machines": machines, "servers": servers,
-             "images_per_second": batch / predicted(seconds_of_share[batch // machines], gradients, machines, servers, **NETWORK)}
-            for batch in BATCHES for machines in MACHINES for servers in sorted({1, machines})]
+    return [
+        {
+            "batch_size": batch,
+            "machines": machines,
+            "servers": servers,
+            "images_per_second": batch
+            / predicted(
+                seconds_of_share[batch // machines], gradients, machines, servers, **NETWORK
+            ),
+        }
+        for batch in BATCHES
+        for machines in MACHINES
+        for servers in sorted({1, machines})
+    ]
 
 
 def report(results):
     """Lines of text."""
     lines = []
     for name, found in results["nets"].items():
-        rates = {way: BATCH / statistics.median(each["seconds"]) for way, each in found["measured"].items()}
+        rates = {
+            way: BATCH / statistics.median(each["seconds"])
+            for way, each in found["measured"].items()
+        }
         moved = found["measured"]["2 workers"]
-        lines += [f"\n{name}: {found['gradient_bytes'] / 4e6:.1f} M weights", *(f"  {way:36}{rate:10,.0f} images/s" for way, rate in rates.items()),
-                  f"  {'moved in a step of 2 workers':36}{moved['bytes'] / 1e6:10,.2f} MB (loopback carried {moved['loopback_bytes'] / 1e6:,.2f} MB)",
-                  f"  on paper, {results['network']['bits_a_second'] / 1e9:g} Gbit/s, images/s:",
-                  f"  {'batch size':>12}{'machines':>10}{'1 server':>12}{'one on each':>13}"]
-        table = {(row["batch_size"], row["machines"], row["servers"]): row["images_per_second"] for row in found["on_paper"]}
-        lines += [f"  {batch:12}{machines:10}{table[batch, machines, 1]:12,.0f}{table[batch, machines, machines]:13,.0f}"
-                  for batch in BATCHES for machines in MACHINES]
+        lines += [
+            f"\n{name}: {found['gradient_bytes'] / 4e6:.1f} M weights",
+            *(f"  {way:36}{rate:10,.0f} images/s" for way, rate in rates.items()),
+            f"  {'moved in a step of 2 workers':36}{moved['bytes'] / 1e6:10,.2f} MB (loopback carried {moved['loopback_bytes'] / 1e6:,.2f} MB)",
+            f"  on paper, {results['network']['bits_a_second'] / 1e9:g} Gbit/s, images/s:",
+            f"  {'batch size':>12}{'machines':>10}{'1 server':>12}{'one on each':>13}",
+        ]
+        table = {
+            (row["batch_size"], row["machines"], row["servers"]): row["images_per_second"]
+            for row in found["on_paper"]
+        }
+        lines += [
+            f"  {batch:12}{machines:10}{table[batch, machines, 1]:12,.0f}{table[batch, machines, machines]:13,.0f}"
+            for batch in BATCHES
+            for machines in MACHINES
+        ]
     return lines
 
 
@@ -136,19 +193,38 @@ def main():
     given = parser.parse_args()
     if given.work:
         name, path, kvstore, *numbers = given.work
-        return work(name, path, kvstore, *(kind(number) for kind, number in zip((int, int, float), numbers)))
-    results = {"machine": machine(), "batch_size": BATCH, "threads_a_worker": 1, "network": NETWORK, "nets": {}}
+        return work(
+            name, path, kvstore, *(kind(number) for kind, number in zip((int, int, float), numbers))
+        )
+    results = {
+        "machine": machine(),
+        "batch_size": BATCH,
+        "threads_a_worker": 1,
+        "network": NETWORK,
+        "nets": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
-        draw_pictures(pathlib.Path(folder))
+        draw_images(pathlib.Path(folder))
         for name in NETS:
-            path, gradients = pictures_of(name, pathlib.Path(folder)), gradient_bytes(name)
+            path, gradients = images_of(name, pathlib.Path(folder)), gradient_bytes(name)
             ways = {"1 worker by itself": 0, "1 worker and a parameter server": 1, "2 workers": 2}
-            measured = {way: measure(name, path, workers, BATCH, given.rounds, given.seconds) for way, workers in ways.items()}
-            alone = {share: measured["1 worker by itself"] if share == BATCH else measure(name, path, 0, share, given.rounds, given.seconds)
-                     for share in SHARES}
+            measured = {
+                way: measure(name, path, workers, BATCH, given.rounds, given.seconds)
+                for way, workers in ways.items()
+            }
+            alone = {
+                share: measured["1 worker by itself"]
+                if share == BATCH
+                else measure(name, path, 0, share, given.rounds, given.seconds)
+                for share in SHARES
+            }
             shares = {share: statistics.median(found["seconds"]) for share, found in alone.items()}
-            results["nets"][name] = {"gradient_bytes": gradients, "measured": measured, "seconds_of_share": shares,
-                                     "on_paper": on_paper(shares, gradients)}
+            results["nets"][name] = {
+                "gradient_bytes": gradients,
+                "measured": measured,
+                "seconds_of_share": shares,
+                "on_paper": on_paper(shares, gradients),
+            }
             print(f"{name}: measured", flush=True)
     print(*report(results), f"\non {results['machine']}", sep="\n")
     RESULTS.mkdir(parents=True, exist_ok=True)

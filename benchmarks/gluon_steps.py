@@ -1,15 +1,14 @@
 """Training steps in MXNet: this project's, and one as the original of 2019 wrote it."""
+
 import contextlib
 import itertools
 
-import d2lvae  # before mxnet
 import mxnet as mx
 from d2lvae import losses, training
 from d2lvae.engine import adam, layers
 from d2lvae.storage import paths
-from mxnet import autograd
-
 from experiments import config, disc_weight, gluon_nets
+from mxnet import autograd
 
 
 def initialized(name):
@@ -23,7 +22,7 @@ def initialized(name):
 def ours(name, images, batch_size, precision="float32"):
     """As `d2lvae.fit` runs it: shuffling, gathering and scaling included."""
     learner = training.Learner(*initialized(name), config(name, precision=precision))
-    whole = images[:len(images) // batch_size * batch_size]
+    whole = images[: len(images) // batch_size * batch_size]
     for epoch in itertools.count():
         for batch in training.minibatches(whole, batch_size, 0, epoch):
             yield learner.step(batch)
@@ -32,7 +31,7 @@ def ours(name, images, batch_size, precision="float32"):
 def take_away(lever):
     """Make the step do one thing as MXNet would by itself (see levers.py)."""
     if lever == "one-pass Adam":
-        adam.Optimizer._step_on_cpu = adam.Optimizer._step_elsewhere
+        adam.Adam._step_on_cpu = adam.Adam._step_elsewhere
     elif lever == "flipped products":
         layers.WIDE = float("inf")
     elif lever == "sums as products":
@@ -41,7 +40,9 @@ def take_away(lever):
         losses.sigmoid = lambda logits: logits.sigmoid()
     elif lever == "one judged batch":
         training.Learner.has_statistics = property(lambda self: True, lambda self, value: None)
-    elif lever == "flushed denormals":  # by Adam; those in MXNet's threads are the worker's business
+    elif (
+        lever == "flushed denormals"
+    ):  # by Adam; those in MXNet's threads are the worker's business
         paths.denormals_as_zero = contextlib.nullcontext
     else:
         raise ValueError(lever)
@@ -56,10 +57,16 @@ def original(name, images, batch_size):
     take_away("sums as products")
     take_away("fast sigmoid")
     vae, disc = initialized(name)
-    trainers = [mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 1e-3}) for net in (vae, disc)]
+    trainers = [
+        mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 1e-3})
+        for net in (vae, disc)
+    ]
     pixel_loss = losses.PIXEL_LOSSES[config(name)["pixel_loss"]]
     pictures = mx.nd.array(images[:2048]).astype("float32") / 255
-    batches = [pictures[i:i + batch_size].copy() for i in range(0, len(pictures) - batch_size + 1, batch_size)]
+    batches = [
+        pictures[i : i + batch_size].copy()
+        for i in range(0, len(pictures) - batch_size + 1, batch_size)
+    ]
     for x in itertools.cycle(batches):
         fake = vae(x)[0].sigmoid()
         with autograd.record():

@@ -5,6 +5,7 @@
 Every experiment is measured as it is and without each lever that it has, in turns, after a long warm-up on digits (denormal numbers
 come with time).  Printed is the speed as it is over the speed without the lever: 1.20 means that it makes the step 1.2 times as fast.
 """
+
 import argparse
 import json
 import pathlib
@@ -12,9 +13,16 @@ import statistics
 import tempfile
 
 from experiments import DIGITS, EXPERIMENTS, has_convolutions
-from train_step import RESULTS, Worker, draw_pictures, in_turns, machine, pictures_of
+from train_step import RESULTS, Worker, draw_images, images_of, in_turns, machine
 
-LEVERS = ("one-pass Adam", "flipped products", "sums as products", "fast sigmoid", "one judged batch", "flushed denormals")
+LEVERS = (
+    "one-pass Adam",
+    "flipped products",
+    "sums as products",
+    "fast sigmoid",
+    "one judged batch",
+    "flushed denormals",
+)
 
 
 def levers_of(name):
@@ -22,8 +30,12 @@ def levers_of(name):
     experiment = EXPERIMENTS[name]
     judged = experiment.get("disc", {}).get("kind") == "logreg"  # BatchNorm forbids it elsewhere
     no_sigmoid = "disc" not in experiment and experiment.get("pixel_loss", "bce") == "bce"
-    absent = {"fast sigmoid": no_sigmoid, "flipped products": experiment["shape"] == DIGITS, "one judged batch": not judged,
-              "flushed denormals": experiment["shape"] != DIGITS or has_convolutions(name)}
+    absent = {
+        "fast sigmoid": no_sigmoid,
+        "flipped products": experiment["shape"] == DIGITS,
+        "one judged batch": not judged,
+        "flushed denormals": experiment["shape"] != DIGITS or has_convolutions(name),
+    }
     return [lever for lever in LEVERS if not absent.get(lever)]
 
 
@@ -33,18 +45,27 @@ def main():
     rounds = parser.parse_args().rounds
     results = {"machine": machine(), "speed_up": {}}
     with tempfile.TemporaryDirectory() as folder:
-        draw_pictures(pathlib.Path(folder))
+        draw_images(pathlib.Path(folder))
         for name in EXPERIMENTS:
-            pictures = pictures_of(name, pathlib.Path(folder))
+            images = images_of(name, pathlib.Path(folder))
             ways = {"": "ours", **{lever: f"without {lever}" for lever in levers_of(name)}}
-            workers = {lever: Worker(way, name, pictures) for lever, way in ways.items()}
+            workers = {lever: Worker(way, name, images) for lever, way in ways.items()}
             if EXPERIMENTS[name]["shape"] == DIGITS:
                 for worker in workers.values():
                     worker.run(2000)
             seconds = in_turns(workers, rounds)
-            found = results["speed_up"][name] = {lever: statistics.median(without / ours for ours, without in zip(seconds[""], seconds[lever]))
-                                                 for lever in ways if lever}
-            print(f"{name:24}", ", ".join(f"{lever} {ratio:.2f}" for lever, ratio in found.items()), flush=True)
+            found = results["speed_up"][name] = {
+                lever: statistics.median(
+                    without / ours for ours, without in zip(seconds[""], seconds[lever])
+                )
+                for lever in ways
+                if lever
+            }
+            print(
+                f"{name:24}",
+                ", ".join(f"{lever} {ratio:.2f}" for lever, ratio in found.items()),
+                flush=True,
+            )
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "levers.json").write_text(json.dumps(results, indent=1) + "\n")
     print("written: results/benchmarks/levers.json")

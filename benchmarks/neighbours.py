@@ -4,6 +4,7 @@
 
 ConvVAE + ConvDisc on 1,024 drawn faces, a few epochs, first alone and then beside one endless loop.
 """
+
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,9 @@ def train(images, results_dir):
 
     threads.Neighbours.advice = spied
     try:
-        config = d2lvae.Config(num_train=len(images.train), epochs=EPOCHS, disc_weight=10.0, results_dir=results_dir)
+        config = d2lvae.Config(
+            num_train=len(images.train), epochs=EPOCHS, disc_weight=10.0, results_dir=results_dir
+        )
         run = d2lvae.fit(d2lvae.ConvVAE(256, 16), images, config, d2lvae.ConvDisc(16))
     finally:
         threads.Neighbours.advice = advice

@@ -1,14 +1,13 @@
 """Does bfloat16 change what is learned? The same short training in both precisions, on drawn faces.
 
-    python benchmarks/precision.py [--epochs 1]      (two minutes on two idle cores)
+python benchmarks/precision.py [--epochs 1]      (two minutes on two idle cores)
 """
+
 import argparse
 import json
 
-import d2lvae  # before mxnet
 from d2lvae import training
 from d2lvae.sources import synthetic_faces
-
 from experiments import EXPERIMENTS, config, has_convolutions
 from gluon_steps import initialized
 from train_step import RESULTS, machine
@@ -29,9 +28,15 @@ def main():
     images = synthetic_faces.draw_faces(4096)[0]
     results = {"machine": machine(), "epochs": epochs, "loss": {}}
     for name in filter(has_convolutions, EXPERIMENTS):
-        losses = {precision: final_loss(name, images, epochs, precision) for precision in ("float32", "bfloat16")}
+        losses = {
+            precision: final_loss(name, images, epochs, precision)
+            for precision in ("float32", "bfloat16")
+        }
         results["loss"][name] = losses
-        print(f"{name:24} {losses['float32']:9.2f} {losses['bfloat16']:9.2f} {losses['bfloat16'] / losses['float32'] - 1:+.3%}", flush=True)
+        print(
+            f"{name:24} {losses['float32']:9.2f} {losses['bfloat16']:9.2f} {losses['bfloat16'] / losses['float32'] - 1:+.3%}",
+            flush=True,
+        )
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "precision.json").write_text(json.dumps(results, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """A process that trains one experiment one way, when told to: it prints a line of JSON at each stage.
 
-    python benchmarks/worker.py WAY EXPERIMENT PICTURES.npy [BATCH_SIZE]
+    python benchmarks/worker.py WAY EXPERIMENT IMAGES.npy [BATCH_SIZE]
 
 WAY: ours, bfloat16, original, nothing (imports only), without LEVER (see levers.py), or pytorch eager|compiled,
 perhaps with channels_last.
@@ -8,6 +8,7 @@ perhaps with channels_last.
 First what it took to get to the first step; then, for every number on a line of its input, the seconds
 that so many steps took.  Several of these can wait side by side (idle threads sleep) and be measured in turns.
 """
+
 import json
 import os
 import pathlib
@@ -20,12 +21,18 @@ import numpy as np
 def since_process_start():
     """Seconds since this process began, interpreter and all."""
     fields = pathlib.Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
-    return float(pathlib.Path("/proc/uptime").read_text().split()[0]) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return float(pathlib.Path("/proc/uptime").read_text().split()[0]) - int(
+        fields[19]
+    ) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_megabytes():
     """The most memory that this process has held at once."""
-    [line] = [line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    [line] = [
+        line
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    ]
     return int(line.split()[1]) * 1024 / 1e6
 
 
@@ -36,23 +43,30 @@ def start_mxnet_first():
     __import__("threads").settle()
     sys.path.pop(0)
     import mxnet as mx
+
     mx.nd.zeros(1).wait_to_read()
 
 
 def make_steps(way, name, images, batch_size):
     if way.startswith("pytorch"):
         import torch_steps
-        return torch_steps.steps(name, images, batch_size, "compiled" in way, "channels_last" in way), lambda: None
+
+        return torch_steps.steps(
+            name, images, batch_size, "compiled" in way, "channels_last" in way
+        ), lambda: None
     if way == "without flushed denormals":
         start_mxnet_first()
     import gluon_steps
+
     if way.startswith("without "):
-        gluon_steps.take_away(way[len("without "):])
+        gluon_steps.take_away(way[len("without ") :])
     if way == "nothing":
         return iter([None]), gluon_steps.wait
     if way == "original":
         return gluon_steps.original(name, images, batch_size), gluon_steps.wait
-    return gluon_steps.ours(name, images, batch_size, "bfloat16" if way == "bfloat16" else "float32"), gluon_steps.wait
+    return gluon_steps.ours(
+        name, images, batch_size, "bfloat16" if way == "bfloat16" else "float32"
+    ), gluon_steps.wait
 
 
 def say(**values):

@@ -1,4 +1,5 @@
 """Variational autoencoders whose pixel-by-pixel loss is joined by a learned one, in MXNet/Gluon."""
+
 __version__ = "0.1.0"  # before the imports: runs.py records it
 
 from .distributed import rollcall
@@ -22,5 +23,22 @@ from .runs import fit
 from .training import initialize
 from .vae import VAE, ConvVAE, DenseVAE
 
-__all__ = ["Config", "ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "Discriminator", "DistributedError", "ImageSet", "ParameterError",
-           "ResNetDisc", "VAE", "fit", "initialize", "load_digits", "load_faces", "load_net", "save_net"]
+__all__ = [
+    "Config",
+    "ConvDisc",
+    "ConvVAE",
+    "DenseLogReg",
+    "DenseVAE",
+    "Discriminator",
+    "DistributedError",
+    "ImageSet",
+    "ParameterError",
+    "ResNetDisc",
+    "VAE",
+    "fit",
+    "initialize",
+    "load_digits",
+    "load_faces",
+    "load_net",
+    "save_net",
+]

@@ -2,6 +2,7 @@
 
 The names are those of the notebooks' parameters cells and of papermill's `-p`.
 """
+
 import ast
 import dataclasses
 import difflib
@@ -15,7 +16,9 @@ from .storage import paths
 __all__ = ["Config", "ParameterError", "validate"]
 
 RESNETS = tuple(
-    f"resnet{depth}_{version}" for version in ("v1", "v1b", "v2") for depth in (18, 34, 50, 101, 152)
+    f"resnet{depth}_{version}"
+    for version in ("v1", "v1b", "v2")
+    for depth in (18, 34, 50, 101, 152)
 ) + tuple(f"cifar_resnet{depth}_{version}" for version in ("v1", "v2") for depth in (20, 56, 110))
 
 
@@ -64,8 +67,12 @@ RULES = {
     "disc_num_hiddens": _whole(1, "200"),
     "disc_base_channels": _whole(1, "16"),
     "disc_net": _Rule(
-        str, "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1",
-        "resnet18_v1", RESNETS.__contains__, RESNETS),
+        str,
+        "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1",
+        "resnet18_v1",
+        RESNETS.__contains__,
+        RESNETS,
+    ),
     "pixel_loss": _one_of("bce", "l2"),
     "pixel_weight": _weight(),
     "kl_weight": _weight(),
@@ -137,11 +144,13 @@ class Config:
             raise ParameterError(
                 f"num_solo_epochs must be below epochs ({self.epochs}), or the discriminator never "
                 f"learns; found {self.num_solo_epochs}. For example: "
-                f"-p num_solo_epochs {self.epochs // 2}")
+                f"-p num_solo_epochs {self.epochs // 2}"
+            )
         if self.learned_loss == "adversarial" and self.feature_weight != DEFAULTS["feature_weight"]:
             raise ParameterError(
                 f"feature_weight is {self.feature_weight}, but learned_loss 'adversarial' compares "
-                "no features. For example: -p learned_loss both")
+                "no features. For example: -p learned_loss both"
+            )
 
     @classmethod
     def from_dict(cls, values):
@@ -186,7 +195,9 @@ class Config:
         names = _parameter_names(namespace)
         declared = [name for name in names if name in RULES]
         if not declared:
-            raise ParameterError("no parameters found: run the first cell, which sets them, before this one")
+            raise ParameterError(
+                "no parameters found: run the first cell, which sets them, before this one"
+            )
         for name in names:
             if name not in RULES:
                 raise ParameterError(_unknown(name, declared, "this notebook"))
@@ -204,11 +215,14 @@ class Config:
         now = {name: repr(self.notebook.get(name, value)) for name, value in self.given.items()}
         changed = [
             f"{name} is {now[name][:80]} now and was {value!r}"
-            for name, value in self.given.items() if now[name] != repr(value)]
+            for name, value in self.given.items()
+            if now[name] != repr(value)
+        ]
         if changed:
             raise ParameterError(
                 f"parameters have changed since config was made: {'; '.join(changed)}. Run the cells "
-                "below the parameters again, from the one with Config.from_notebook on")
+                "below the parameters again, from the one with Config.from_notebook on"
+            )
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
@@ -227,7 +241,7 @@ def validate(name, value):
         value = value.item()
     if name == "pixel_loss" and callable(value):
         return _named(value)
-    if rule.kind is float and type(value) is int and abs(value) < 10 ** 300:
+    if rule.kind is float and type(value) is int and abs(value) < 10**300:
         value = float(value)
     right_type = type(value) is rule.kind and (rule.kind is not float or math.isfinite(value))
     if not right_type or not rule.accepts(value):
@@ -235,12 +249,14 @@ def validate(name, value):
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
         raise ParameterError(
             f"{name} must be {rule.expected}; found {value!r} ({_kind(value)}){hint} "
-            f"For example: -p {name} {close[0] if close else rule.example}")
+            f"For example: -p {name} {close[0] if close else rule.example}"
+        )
     if name == "precision" and value == "bfloat16" and not paths.has_bfloat16():
         raise ParameterError(
             f"{name} 'bfloat16' needs a processor that computes in it (on Linux, with avx512_bf16 "
             "among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since Zen 4); this "
-            "one does not. For example: -p precision float32")
+            "one does not. For example: -p precision float32"
+        )
     return value
 
 
@@ -248,7 +264,9 @@ def _named(pixel_loss):
     """A loss of one's own, whose name stands in records and folder names."""
     name = getattr(pixel_loss, "__name__", repr(pixel_loss))
     if not name.isidentifier() or name in RULES["pixel_loss"].choices:
-        raise ParameterError(f"pixel_loss as a function needs a name of its own; found {name!r}. Write def my_loss(logits, images): ...")
+        raise ParameterError(
+            f"pixel_loss as a function needs a name of its own; found {name!r}. Write def my_loss(logits, images): ..."
+        )
     return pixel_loss
 
 
@@ -277,14 +295,18 @@ def _parameter_names(namespace):
     versions. Of papermill's cell, and of the parameters cell itself, names that are no parameter
     count as well: they are misspelt.
     """
-    cells = [(source.startswith("# Parameters\n"), names) for source in namespace.get("In", ())
-             for names in [_assigned(source)] if names]
+    cells = [
+        (source.startswith("# Parameters\n"), names)
+        for source in namespace.get("In", ())
+        for names in [_assigned(source)]
+        if names
+    ]
     sizes = [0 if injected else sum(name in RULES for name in names) for injected, names in cells]
     if not any(sizes):  # no record of cells, as in a script
         return [name for name in RULES if name in namespace]
     main = max(place for place, size in enumerate(sizes) if size > max(sizes) / 2)
     found = dict.fromkeys(cells[main][1])
-    for injected, names in cells[main + 1:]:
+    for injected, names in cells[main + 1 :]:
         found.update(dict.fromkeys(name for name in names if injected or name in RULES))
     return [name for name in found if name in namespace and not name.startswith("PAPERMILL_")]
 
@@ -310,4 +332,5 @@ def _assigned(source):
 def _is_constant(node):
     """Whether an expression names nothing and calls nothing: `-1`, `2 * 32`, `[1, 2]`, `'text'`."""
     return node is not None and not any(
-        isinstance(part, (ast.Name, ast.Call, ast.Attribute)) for part in ast.walk(node))
+        isinstance(part, (ast.Name, ast.Call, ast.Attribute)) for part in ast.walk(node)
+    )

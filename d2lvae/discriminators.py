@@ -1,8 +1,9 @@
-"""Discriminators: pictures in, one logit an image out; above 0 means "real".
+"""Discriminators: images in, one logit an image out; above 0 means "real".
 
-Each also shows what one of its hidden layers makes of pictures (`features`): the learned similarity metric of
-Larsen et al. (arXiv 1512.09300) compares pictures there.
+Each also shows what one of its hidden layers makes of images (`features`): the learned similarity metric of
+Larsen et al. (arXiv 1512.09300) compares images there.
 """
+
 import sys
 
 import mxnet as mx
@@ -16,7 +17,7 @@ __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
 
 
 def _through(layers, images):
-    """What a sequence of layers makes of pictures."""
+    """What a sequence of layers makes of images."""
     for layer in layers:
         images = layer(images)
     return images
@@ -59,7 +60,7 @@ class DenseLogReg(Discriminator):
     num_hiddens : int
         Their width; 200 on MNIST, 1024 on faces.
     image_shape : tuple of int
-        (C, H, W) of the pictures.
+        (C, H, W) of the images.
     """
 
     def __init__(self, num_layers=1, num_hiddens=200, image_shape=(1, 28, 28), **kwargs):
@@ -74,18 +75,18 @@ class DenseLogReg(Discriminator):
             self.body.add(Dense(1, in_units))
 
     def features(self, images):
-        """Pictures (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens); without hidden layers the pictures themselves."""
+        """Images (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens); without hidden layers the images themselves."""
         return _through(list(self.body)[:-1], images)
 
     def hybrid_forward(self, F, images):
-        """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
+        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
         return self.body(images).reshape((-1,))
 
 
 class ConvDisc(Discriminator):
     """Strided convolutions with LeakyReLU: the original project's convolutional discriminator, as in DCGAN.
 
-    Each convolution (4 x 4, stride 2) halves the picture and doubles the channels, from
+    Each convolution (4 x 4, stride 2) halves the image and doubles the channels, from
     `base_channels` on, with BatchNorm (but on the first) and LeakyReLU of slope 0.2; the 4 x 4
     that are left go to one logit.
 
@@ -99,7 +100,7 @@ class ConvDisc(Discriminator):
     Raises
     ------
     ValueError
-        Pictures of another size.
+        Images of another size.
 
     References
     ----------
@@ -108,7 +109,7 @@ class ConvDisc(Discriminator):
 
     def __init__(self, base_channels=16, image_shape=(3, 64, 64), **kwargs):
         super().__init__(image_shape, base_channels=base_channels, **kwargs)
-        widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
+        widths = [base_channels * 2**i for i in range(num_halvings(image_shape))]
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
             for narrow, wide in zip([self.image_shape[0], *widths], widths):
@@ -120,11 +121,11 @@ class ConvDisc(Discriminator):
             self.body.add(Dense(1, 16 * widths[-1]))
 
     def features(self, images):
-        """Pictures (N, C, H, W) in [0, 1] -> what the second convolution makes of them, (N, 2 base_channels, H / 4, W / 4)."""
+        """Images (N, C, H, W) in [0, 1] -> what the second convolution makes of them, (N, 2 base_channels, H / 4, W / 4)."""
         return _through(list(self.body)[:5], images)
 
     def hybrid_forward(self, F, images):
-        """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
+        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
         return self.body(images).reshape((-1,))
 
 
@@ -151,7 +152,7 @@ class ResNetDisc(Discriminator):
     name : str
         One of `d2lvae.config.RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
     image_shape : tuple of int
-        (C, H, W) of the pictures, at least 32 x 32.
+        (C, H, W) of the images, at least 32 x 32.
 
     Raises
     ------
@@ -166,18 +167,24 @@ class ResNetDisc(Discriminator):
     def __init__(self, name="resnet18_v1", image_shape=(3, 64, 64), **kwargs):
         if name not in RESNETS:
             close = close_choices(str(name), RESNETS) or ["resnet18_v1"]
-            raise ValueError(f"name must be that of one of gluoncv's ResNets, such as {' or '.join(map(repr, close))}; found {name!r}")
+            raise ValueError(
+                f"name must be that of one of gluoncv's ResNets, such as {' or '.join(map(repr, close))}; found {name!r}"
+            )
         super().__init__(image_shape, name=name, **kwargs)
         with self.name_scope():
             self.body = _model_zoo().get_model(name, classes=1, pretrained=False)
-        self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths, before they are asked for
+        self.infer_shape(
+            mx.nd.zeros((1, *self.image_shape))
+        )  # its layers' input widths, before they are asked for
 
     def features(self, images):
-        """Pictures (N, C, H, W) in [0, 1] -> the first of its stages, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
+        """Images (N, C, H, W) in [0, 1] -> the first of its stages, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
         layers = list(getattr(self.body, "features", self.body)._children.values())
-        stages = [i for i, layer in enumerate(layers) if isinstance(layer, mx.gluon.nn.HybridSequential)]
-        return _through(layers[:stages[0] + 1], images)
+        stages = [
+            i for i, layer in enumerate(layers) if isinstance(layer, mx.gluon.nn.HybridSequential)
+        ]
+        return _through(layers[: stages[0] + 1], images)
 
     def hybrid_forward(self, F, images):
-        """Pictures (N, C, H, W) in [0, 1] -> logits (N,)."""
+        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
         return self.body(images).reshape((-1,))

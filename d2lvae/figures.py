@@ -1,7 +1,8 @@
-"""Pictures and curves for a notebook or a file.
+"""Images and curves for a notebook or a file.
 
 Colours are from Okabe and Ito's set, which colour-blind readers can tell apart.
 """
+
 import io
 
 import numpy as np
@@ -9,62 +10,88 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from .storage.files import replacing
+from .storage.files import atomic_write
 
-__all__ = ["to_uint8", "save_picture", "show_pictures", "show_reconstructions", "show_history", "show_intervals", "show_rows", "show_file",
-           "save", "one_png"]
+__all__ = [
+    "to_uint8",
+    "save_image",
+    "show_images",
+    "show_reconstructions",
+    "show_history",
+    "show_intervals",
+    "show_rows",
+    "show_file",
+    "save",
+    "one_png",
+]
 
-COLOURS = {"loss": "#000000", "pixel_loss": "#0072B2", "kl": "#D55E00",
-           "adversarial_loss": "#009E73", "feature_loss": "#E69F00", "disc_loss": "#CC79A7"}
+COLOURS = {
+    "loss": "#000000",
+    "pixel_loss": "#0072B2",
+    "kl": "#D55E00",
+    "adversarial_loss": "#009E73",
+    "feature_loss": "#E69F00",
+    "disc_loss": "#CC79A7",
+}
 DOTS_AN_INCH = 100
-LABELS = {"loss": "all", "pixel_loss": "pixel loss", "kl": "KL",
-          "adversarial_loss": "adversarial loss", "feature_loss": "distance of features", "disc_loss": "discriminator's loss"}
+LABELS = {
+    "loss": "all",
+    "pixel_loss": "pixel loss",
+    "kl": "KL",
+    "adversarial_loss": "adversarial loss",
+    "feature_loss": "distance of features",
+    "disc_loss": "discriminator's loss",
+}
 
 
-def to_uint8(pictures):
-    """Pictures in [0, 1] (NDArray or array) or already uint8 -> numpy uint8, 0 to 255."""
-    pictures = pictures if isinstance(pictures, np.ndarray) else pictures.asnumpy()
-    if pictures.dtype == np.uint8:
-        return pictures
-    return np.clip(np.round(pictures * 255.0), 0, 255).astype(np.uint8)
+def to_uint8(images):
+    """Images in [0, 1] (NDArray or array) or already uint8 -> numpy uint8, 0 to 255."""
+    images = images if isinstance(images, np.ndarray) else images.asnumpy()
+    if images.dtype == np.uint8:
+        return images
+    return np.clip(np.round(images * 255.0), 0, 255).astype(np.uint8)
 
 
-def _height_width_rgb(picture):
+def _height_width_rgb(image):
     """(C, H, W) -> (H, W, 3): transposed, not reshaped; grey becomes three equal channels."""
-    picture = _grey_or_colour(picture).transpose(1, 2, 0)
-    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+    image = _grey_or_colour(image).transpose(1, 2, 0)
+    return image.repeat(3, axis=2) if image.shape[2] == 1 else image
 
 
-def _grey_or_colour(picture):
+def _grey_or_colour(image):
     """uint8 (1, H, W) or (3, H, W); of any other number of channels their mean."""
-    picture = to_uint8(picture)
-    return picture if len(picture) in (1, 3) else picture.mean(axis=0, keepdims=True).round().astype(np.uint8)
+    image = to_uint8(image)
+    return (
+        image
+        if len(image) in (1, 3)
+        else image.mean(axis=0, keepdims=True).round().astype(np.uint8)
+    )
 
 
-def save_picture(path, picture):
-    """One picture (C, H, W), in [0, 1] or uint8, pixel for pixel to a PNG file."""
-    picture = _grey_or_colour(picture)
-    mode = "L" if picture.shape[0] == 1 else "RGB"
-    array = picture[0] if mode == "L" else picture.transpose(1, 2, 0)
-    with replacing(path) as file:
+def save_image(path, image):
+    """One image (C, H, W), in [0, 1] or uint8, pixel for pixel to a PNG file."""
+    image = _grey_or_colour(image)
+    mode = "L" if image.shape[0] == 1 else "RGB"
+    array = image[0] if mode == "L" else image.transpose(1, 2, 0)
+    with atomic_write(path) as file:
         Image.fromarray(np.ascontiguousarray(array), mode).save(file, "PNG")
 
 
-def show_pictures(pictures, title, num_cols=10, titles=None, scale=1):
-    """Pictures in rows of `num_cols` under a title that names the data set, each pixel as a whole number of dots.
+def show_images(pictures, title, num_cols=10, titles=None, scale=1):
+    """Images in rows of `num_cols` under a title that names the data set, each pixel as a whole number of dots.
 
     Parameters
     ----------
-    pictures : array, shape (N, C, H, W), or a list of N
+    images : array, shape (N, C, H, W), or a list of N
         uint8, or in [0, 1].
     title : str
         Over all of them.
     num_cols : int
         In a row.
     titles : list of str, optional
-        One over each picture.
+        One over each image.
     scale : int
-        Enlarges further; at 1 a picture is some 80 to 130 dots wide.
+        Enlarges further; at 1 a image is some 80 to 130 dots wide.
 
     Returns
     -------
@@ -72,7 +99,9 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1):
     """
     num_cols = max(2, min(num_cols, len(pictures)))  # d2l cannot show a single axis
     num_rows = -(-len(pictures) // num_cols)
-    axes = d2l.show_images([_height_width_rgb(picture) for picture in pictures], num_rows, num_cols, titles=titles)
+    axes = d2l.show_images(
+        [_height_width_rgb(picture) for picture in pictures], num_rows, num_cols, titles=titles
+    )
     figure = axes[0].figure
     _, rows, columns = pictures[0].shape
     height, width = (scale * -(-80 // columns) * side for side in (rows, columns))
@@ -81,7 +110,10 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1):
     figure.set_dpi(DOTS_AN_INCH)
     figure.set_size_inches(full[0] / DOTS_AN_INCH, full[1] / DOTS_AN_INCH)
     for i, ax in enumerate(axes):
-        left, bottom = i % num_cols * (width + 6) + 3, (num_rows - 1 - i // num_cols) * (height + gap) + 3
+        left, bottom = (
+            i % num_cols * (width + 6) + 3,
+            (num_rows - 1 - i // num_cols) * (height + gap) + 3,
+        )
         ax.set_position((left / full[0], bottom / full[1], width / full[0], height / full[1]))
         ax.axis("off")
         for image in ax.images:
@@ -91,10 +123,11 @@ def show_pictures(pictures, title, num_cols=10, titles=None, scale=1):
 
 
 def show_reconstructions(originals, reconstructions, title):
-    """Originals over their reconstructions, a column each; see :func:`show_pictures`."""
+    """Originals over their reconstructions, a column each; see :func:`show_images`."""
     both = np.concatenate([to_uint8(originals), to_uint8(reconstructions)])
-    return show_pictures(both, f"{title}: originals (above) and their reconstructions",
-                         num_cols=len(originals))
+    return show_images(
+        both, f"{title}: originals (above) and their reconstructions", num_cols=len(originals)
+    )
 
 
 def show_history(history, title, recorded=(), num_epochs=None):
@@ -116,18 +149,34 @@ def show_history(history, title, recorded=(), num_epochs=None):
     matplotlib.figure.Figure
     """
     panels = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"], ["feature_loss"]]
-    panels = [panel for panel in panels if not history or any(name in record for name in panel for record in history)]
+    panels = [
+        panel
+        for panel in panels
+        if not history or any(name in record for name in panel for record in history)
+    ]
     figure, axes = d2l.plt.subplots(1, len(panels), figsize=(4 * len(panels), 3))
     for ax, panel in zip(axes, panels):
         for name in panel:
             points = [(record["epoch"], record[name]) for record in history if name in record]
             if history and not points:
                 continue
-            ax.plot(*zip(*points or [(np.nan, np.nan)]), label=LABELS[name],
-                    color=COLOURS[name], linewidth=2, marker="o", markersize=3)
+            ax.plot(
+                *zip(*points or [(np.nan, np.nan)]),
+                label=LABELS[name],
+                color=COLOURS[name],
+                linewidth=2,
+                marker="o",
+                markersize=3,
+            )
         if recorded and "loss" in panel:
-            ax.plot(*zip(*recorded), "x", color="#E69F00", markersize=8, markeredgewidth=2,
-                    label="all, in the 2019 record")
+            ax.plot(
+                *zip(*recorded),
+                "x",
+                color="#E69F00",
+                markersize=8,
+                markeredgewidth=2,
+                label="all, in the 2019 record",
+            )
         ax.set_xlabel("epoch")
         ax.set_ylabel("nats an image")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -140,10 +189,16 @@ def show_history(history, title, recorded=(), num_epochs=None):
     return figure
 
 
-MEASURES = {"psnr": ("PSNR, dB", "higher is nearer"), "ssim": ("SSIM", "higher is nearer"), "gmsd": ("GMSD", "lower is nearer"),
-            "kid": ("kernel distance", "lower is nearer"), "edge_gradient_ratio": ("gradient on edges", "original: 1"),
-            "off_edge_gradient_ratio": ("gradient off edges", "original: 1"), "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
-            "high_frequency_ratio": ("high-frequency power", "original: 1")}
+MEASURES = {
+    "psnr": ("PSNR, dB", "higher is nearer"),
+    "ssim": ("SSIM", "higher is nearer"),
+    "gmsd": ("GMSD", "lower is nearer"),
+    "kid": ("kernel distance", "lower is nearer"),
+    "edge_gradient_ratio": ("gradient on edges", "original: 1"),
+    "off_edge_gradient_ratio": ("gradient off edges", "original: 1"),
+    "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
+    "high_frequency_ratio": ("high-frequency power", "original: 1"),
+}
 
 
 def show_intervals(measures, title):
@@ -166,7 +221,13 @@ def show_intervals(measures, title):
         ax.axvline(0, color="black", linewidth=1)
         for row, name in enumerate(names):
             found = measures[name][key]
-            ax.plot([found["low"], found["high"]], [row, row], color="#0072B2", linewidth=3, solid_capstyle="butt")
+            ax.plot(
+                [found["low"], found["high"]],
+                [row, row],
+                color="#0072B2",
+                linewidth=3,
+                solid_capstyle="butt",
+            )
             ax.plot(found["difference"], row, "o", color="#D55E00", markersize=6)
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
@@ -179,12 +240,12 @@ def show_intervals(measures, title):
 
 
 def show_rows(rows, title, scale=1):
-    """Pictures in rows with a name before each, to be compared column by column.
+    """Images in rows with a name before each, to be compared column by column.
 
     Parameters
     ----------
     rows : dict
-        Name: pictures (N, C, H, W), in [0, 1] or uint8; as many in each row.
+        Name: images (N, C, H, W), in [0, 1] or uint8; as many in each row.
     title : str
         Names the data set.
     scale : int
@@ -198,23 +259,32 @@ def show_rows(rows, title, scale=1):
     columns, side = len(first), scale * first[0].shape[1] + 6
     width, height = names + columns * side, 34 + len(rows) * side
     figure = d2l.plt.figure(figsize=(width / DOTS_AN_INCH, height / DOTS_AN_INCH), dpi=DOTS_AN_INCH)
-    for row, (name, pictures) in enumerate(rows.items()):
+    for row, (name, images) in enumerate(rows.items()):
         bottom = height - 34 - (row + 1) * side
         figure.text(6 / width, (bottom + side / 2) / height, name, va="center", fontsize=9)
-        for column, picture in enumerate(pictures):
-            ax = figure.add_axes(((names + column * side) / width, bottom / height, (side - 6) / width, (side - 6) / height))
-            ax.imshow(_height_width_rgb(picture), interpolation="nearest")
+        for column, image in enumerate(images):
+            ax = figure.add_axes(
+                (
+                    (names + column * side) / width,
+                    bottom / height,
+                    (side - 6) / width,
+                    (side - 6) / height,
+                )
+            )
+            ax.imshow(_height_width_rgb(image), interpolation="nearest")
             ax.axis("off")
     figure.suptitle(title, fontsize=11, y=1 - 8 / height, va="top")
     return figure
 
 
 def show_file(path):
-    """A picture file, dot for dot."""
-    picture = np.asarray(Image.open(path).convert("RGB"))
-    figure = d2l.plt.figure(figsize=(picture.shape[1] / DOTS_AN_INCH, picture.shape[0] / DOTS_AN_INCH), dpi=DOTS_AN_INCH)
+    """A image file, dot for dot."""
+    image = np.asarray(Image.open(path).convert("RGB"))
+    figure = d2l.plt.figure(
+        figsize=(image.shape[1] / DOTS_AN_INCH, image.shape[0] / DOTS_AN_INCH), dpi=DOTS_AN_INCH
+    )
     ax = figure.add_axes((0, 0, 1, 1))
-    ax.imshow(picture, interpolation="nearest")
+    ax.imshow(image, interpolation="nearest")
     ax.axis("off")
     return figure
 
@@ -230,14 +300,18 @@ def _rendered(figure):
 def save(figure, path):
     """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
     image = _rendered(figure)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         image.save(file, "PNG", optimize=True)
 
 
 def one_png(drawn):
     """Figures below one another, as a PNG's bytes; they are closed, so that a notebook does not show them as well."""
     images = [_rendered(figure) for figure in drawn]
-    page = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
+    page = Image.new(
+        "RGB",
+        (max(image.width for image in images), sum(image.height for image in images)),
+        "white",
+    )
     top = 0
     for image in images:
         page.paste(image, (0, top))

@@ -5,6 +5,7 @@ and inside a hybridized block.  Sums, not means, over the pixels: a mean would w
 loss 784 times (12,288 times for a face) against the KL, which changes the model that is trained.
 Gluon's own losses average, which is why they are not used here.
 """
+
 import mxnet as mx
 
 __all__ = ["bce", "l2", "kl_divergence", "adversarial", "feature_distance", "PIXEL_LOSSES"]
@@ -31,7 +32,7 @@ def _softplus(logits):
 
 
 def bce(logits, images):
-    r"""Binary cross-entropy of pictures under the Bernoulli means ``sigmoid(logits)``.
+    r"""Binary cross-entropy of images under the Bernoulli means ``sigmoid(logits)``.
 
     .. math:: -\sum_i \big[x_i \log p_i + (1 - x_i) \log(1 - p_i)\big]
               = \sum_i \big[\log(1 + e^{l_i}) - x_i l_i\big], \qquad p_i = \mathrm{sigmoid}(l_i)
@@ -44,7 +45,7 @@ def bce(logits, images):
     logits : NDArray or Symbol, shape (N, C, H, W)
         What the decoder gives.
     images : NDArray or Symbol, shape (N, C, H, W)
-        The pictures, in [0, 1].
+        The images, in [0, 1].
 
     Returns
     -------
@@ -68,7 +69,7 @@ def l2(logits, images):
     logits : NDArray or Symbol, shape (N, C, H, W)
         What the decoder gives; the sigmoid is taken here.
     images : NDArray or Symbol, shape (N, C, H, W)
-        The pictures, in [0, 1].
+        The images, in [0, 1].
 
     Returns
     -------
@@ -104,7 +105,7 @@ def adversarial(logits, is_real):
     r"""Binary cross-entropy of a discriminator's verdicts against one answer for all of them.
 
     With ``is_real=True``, :math:`-\log \mathrm{sigmoid}(l)`: what the discriminator pays on real
-    pictures, and what a VAE pays for not being taken for real (the non-saturating loss).  With
+    images, and what a VAE pays for not being taken for real (the non-saturating loss).  With
     ``is_real=False``, :math:`-\log(1 - \mathrm{sigmoid}(l))`: what it pays on reconstructions.
 
     Parameters
@@ -127,7 +128,7 @@ def adversarial(logits, is_real):
 
 
 def feature_distance(features, other_features):
-    r"""Half the squared distance between what a discriminator's hidden layer makes of two pictures.
+    r"""Half the squared distance between what a discriminator's hidden layer makes of two images.
 
     .. math:: \frac12 \sum_j \big(D_j(x) - D_j(\hat x)\big)^2
 

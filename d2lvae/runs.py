@@ -11,6 +11,7 @@
 
 A run is in `unfinished` until it has come to its end; only then it takes the place of an earlier one.
 """
+
 import contextlib
 import csv
 import dataclasses
@@ -26,22 +27,22 @@ import numpy as np
 import pandas
 
 from . import __version__, figures, training
+from .config import Config, ParameterError
+from .discriminators import Discriminator
 from .distributed import process_group
+from .distributed.cluster import DistributedError
 from .engine import threads
 from .evaluation import classifier, metrics
 from .storage import checkpoints, paths
 from .storage.checkpoints import CheckpointError
-from .config import Config, ParameterError
-from .discriminators import Discriminator
-from .distributed.cluster import DistributedError
-from .storage.files import Busy, alone, read_json, replacing
+from .storage.files import Busy, atomic_write, file_lock, read_json
 from .storage.records import OPTIONAL, RunBusy, RunError, run_name, settings_of
 from .vae import VAE
 
 __all__ = ["Run", "RunError", "fit", "quality", "reconstruct", "run_folder", "run_name"]
 
-NUM_PICTURES = 10
-NUM_MEASURED = 1_000  # validation pictures, at most, whose reconstructions are measured
+NUM_IMAGES = 10
+NUM_MEASURED = 1_000  # validation images, at most, whose reconstructions are measured
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
 
@@ -59,8 +60,9 @@ class Run:
     metrics : dict
         As in metrics.json.
     reconstructions : numpy.ndarray, uint8, shape (10, C, H, W)
-        Of the first ten validation pictures, decoded from the mean.
+        Of the first ten validation images, decoded from the mean.
     """
+
     folder: pathlib.Path
     history: list
     metrics: dict
@@ -76,12 +78,27 @@ class Run:
         pandas.DataFrame
             With the columns 'value' and 'meaning'.
         """
-        rows = {name.replace("_", " "): (value, "last epoch of training") for name, value in self.metrics["final"].items()}
-        rows.update({f"validation {name.replace('_', ' ')}": (value, "validation images")
-                     for name, value in self.metrics["validation"].items()})
+        rows = {
+            name.replace("_", " "): (value, "last epoch of training")
+            for name, value in self.metrics["final"].items()
+        }
+        rows.update(
+            {
+                f"validation {name.replace('_', ' ')}": (value, "validation images")
+                for name, value in self.metrics["validation"].items()
+            }
+        )
         quality = self.metrics["quality"]
-        rows.update({label: (quality[name], direction) for name, (label, direction) in figures.MEASURES.items() if name in quality})
-        return pandas.DataFrame.from_dict(rows, orient="index", columns=["value", "meaning"]).round(3)
+        rows.update(
+            {
+                label: (quality[name], direction)
+                for name, (label, direction) in figures.MEASURES.items()
+                if name in quality
+            }
+        )
+        return pandas.DataFrame.from_dict(rows, orient="index", columns=["value", "meaning"]).round(
+            3
+        )
 
 
 def run_folder(vae, images, config, discriminator=None):
@@ -110,7 +127,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
     discriminator : Discriminator, optional
         Trained along; by default its adversarial loss, times `disc_weight`, joins the VAE's loss (`learned_loss`).
     progress : callable, optional
-        Called after each minibatch with its number of pictures.
+        Called after each minibatch with its number of images.
 
     Returns
     -------
@@ -139,32 +156,56 @@ def fit(vae, images, config, discriminator=None, progress=None):
     folder = _folder(settings, config)
     with process_group.joined(config.kvstore) as workers:
         try:
-            _agree(workers, settings, config.resume)
-            with _alone(folder) if workers.rank == 0 else contextlib.nullcontext():
+            _check_same_config(workers, settings, config.resume)
+            with _folder_lock(folder) if workers.rank == 0 else contextlib.nullcontext():
                 for place, (name, net) in enumerate(nets.items()):
-                    _begin(net, settings["seed"] + place, name in own_weights, config.resume or workers.rank > 0)
+                    _begin(
+                        net,
+                        settings["seed"] + place,
+                        name in own_weights,
+                        config.resume or workers.rank > 0,
+                    )
                 pixel_loss = config.pixel_loss if callable(config.pixel_loss) else None
                 learner = training.Learner(vae, discriminator, settings, workers, pixel_loss)
                 return _train(learner, images, settings, history, folder, config.resume, progress)
         except DistributedError as error:
-            kept = f"{len(history)} of {settings['epochs']} epochs are kept" if history else "no epoch was finished"
-            raise DistributedError(f"{error}. Start all processes anew, with -p resume True to go on from the last checkpoint ({kept})") from None
+            kept = (
+                f"{len(history)} of {settings['epochs']} epochs are kept"
+                if history
+                else "no epoch was finished"
+            )
+            raise DistributedError(
+                f"{error}. Start all processes anew, with -p resume True to go on from the last checkpoint ({kept})"
+            ) from None
         finally:
             for name, net in nets.items():
                 if training.has_weights(net):
-                    net.left_by_fit, net.began_from = training.weights_checksum(net), own_weights.get(name)
+                    net.left_by_fit, net.began_from = (
+                        training.weights_checksum(net),
+                        own_weights.get(name),
+                    )
 
 
 def _check_kinds(vae, discriminator, config):
     """Refuse nets and parameters that are not what `fit` takes, before any work."""
     for net, kind in ((vae, VAE), (discriminator, Discriminator)):
         if net is not None and not isinstance(net, kind):
-            raise TypeError(f"{type(net).__name__} is no d2lvae.{kind.__name__}: derive its class from it")
+            raise TypeError(
+                f"{type(net).__name__} is no d2lvae.{kind.__name__}: derive its class from it"
+            )
     if not isinstance(config, Config):
-        raise TypeError(f"config must be a d2lvae.Config; found {type(config).__name__}. Config.from_dict makes one from a dict")
-    if discriminator is not None and config.learned_loss != "adversarial" and not hasattr(discriminator, "features"):
-        raise ParameterError(f"learned_loss {config.learned_loss!r} compares features, and {type(discriminator).__name__} has no "
-                             "method `features`. For example: -p learned_loss adversarial")
+        raise TypeError(
+            f"config must be a d2lvae.Config; found {type(config).__name__}. Config.from_dict makes one from a dict"
+        )
+    if (
+        discriminator is not None
+        and config.learned_loss != "adversarial"
+        and not hasattr(discriminator, "features")
+    ):
+        raise ParameterError(
+            f"learned_loss {config.learned_loss!r} compares features, and {type(discriminator).__name__} has no "
+            "method `features`. For example: -p learned_loss adversarial"
+        )
 
 
 def _own_weights(name, net, resume):
@@ -183,8 +224,10 @@ def _own_weights(name, net, resume):
         return f"{training.weights_checksum(net):08x}"
     began_from = getattr(net, "began_from", None)
     if began_from and began_from != f"{checksum:08x}" and not resume:
-        raise RunError(f"the {name} began from weights of its own, which training has changed. Make it and give it its weights again, "
-                       "or go on with resume True")
+        raise RunError(
+            f"the {name} began from weights of its own, which training has changed. Make it and give it its weights again, "
+            "or go on with resume True"
+        )
     return began_from
 
 
@@ -202,52 +245,81 @@ def _begin(net, seed, has_own_weights, quiet):
 
 
 @contextlib.contextmanager
-def _alone(folder):
+def _folder_lock(folder):
     """Have a run's folder, made if it is missing, to oneself."""
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone(folder / ".lock"))
+            stack.enter_context(file_lock(folder / ".lock"))
         except Busy as error:
-            raise RunBusy(f"{folder} is being written by another run ({error}): let it end or stop it, "
-                          "or choose another results_dir") from None
+            raise RunBusy(
+                f"{folder} is being written by another run ({error}): let it end or stop it, "
+                "or choose another results_dir"
+            ) from None
         except OSError as error:
             raise _cannot_be_written(folder, error) from None
         yield
 
 
 def _cannot_be_written(folder, error):
-    return RunError(f"the results folder {folder} cannot be written ({error.strerror or error}): choose another with results_dir")
+    return RunError(
+        f"the results folder {folder} cannot be written ({error.strerror or error}): choose another with results_dir"
+    )
 
 
 def _train(learner, images, settings, history, folder, resume, progress):
     """What :func:`fit` does once all workers agree and the folder is nobody else's."""
     workers, work = learner.team, folder / UNFINISHED
     if workers.rank == 0:
-        _claim(folder, settings, resume)
+        _check_folder(folder, settings, resume)
     made_with = {"processor_threads": threads.settings(), "workers": workers.size}
     if resume:
-        begun_with = _resume(learner, folder, settings, history, -(-len(images.train) // settings["batch_size"]))
-        made_with = begun_with if len(history) == settings["epochs"] else made_with  # of the training: here none is left to do
+        begun_with = _resume(
+            learner, folder, settings, history, -(-len(images.train) // settings["batch_size"])
+        )
+        made_with = (
+            begun_with if len(history) == settings["epochs"] else made_with
+        )  # of the training: here none is left to do
 
     def keep():
         if workers.rank == 0:
             arrays, steps = learner.state()
-            record = {"config": settings, "steps": steps, "history": history, "threads": threads.settings(), "workers": workers.size}
+            record = {
+                "config": settings,
+                "steps": steps,
+                "history": history,
+                "threads": threads.settings(),
+                "workers": workers.size,
+            }
             checkpoints.save_checkpoint(work, arrays, record)
 
     def draw(curve, title):
-        first = images.validation[:NUM_PICTURES]
-        return [figures.show_history(curve, f"{images.title}: {title}", num_epochs=settings["epochs"]),
-                figures.show_reconstructions(first, reconstruct(learner.vae, first), images.title)]
+        first = images.validation[:NUM_IMAGES]
+        return [
+            figures.show_history(curve, f"{images.title}: {title}", num_epochs=settings["epochs"]),
+            figures.show_reconstructions(first, reconstruct(learner.vae, first), images.title),
+        ]
 
-    finished = training.train(learner, images.train, settings, history, keep, progress, None if progress else draw)
+    finished = training.train(
+        learner, images.train, settings, history, keep, progress, None if progress else draw
+    )
     if not finished and workers.rank == 0:
-        print(f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
-              f"goes on after the {len(history)} finished epoch(s).", flush=True)
-    for optimizer in learner.optimizers.values() if workers.size > 1 else ():  # BatchNorm's statistics are each worker's own
-        checkpoints.set_net_arrays(optimizer.net, workers.arrays_of_first(checkpoints.net_arrays(optimizer.net)))
-    run = _record(learner, images, settings, history, finished, work, made_with) if workers.rank == 0 else None
+        print(
+            f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
+            f"goes on after the {len(history)} finished epoch(s).",
+            flush=True,
+        )
+    for optimizer in (
+        learner.optimizers.values() if workers.size > 1 else ()
+    ):  # BatchNorm's statistics are each worker's own
+        checkpoints.set_weights(
+            optimizer.net, workers.arrays_of_first(checkpoints.get_weights(optimizer.net))
+        )
+    run = (
+        _record(learner, images, settings, history, finished, work, made_with)
+        if workers.rank == 0
+        else None
+    )
     if run is not None and finished:
         _publish(folder)
         run.folder = folder
@@ -268,18 +340,27 @@ def _publish(folder):
 def _share(run, learner, images, folder):
     """Rank 0's run, on every worker; says where the results are."""
     workers = learner.team
-    first = workers.gather(run and [paths.shown(run.folder), platform.node(), run.history, run.metrics])[0]
+    first = workers.gather(
+        run and [paths.display_path(run.folder), platform.node(), run.history, run.metrics]
+    )[0]
     if run is None:
         place, host, history, found = first
-        run = Run(folder.parent if found["finished"] else folder, history, found,
-                  reconstruct(learner.vae, images.validation[:NUM_PICTURES]))
-        print(f"worker {workers.rank} of {workers.size}: worker 0 has written the results, {place} on {host}", flush=True)
+        run = Run(
+            folder.parent if found["finished"] else folder,
+            history,
+            found,
+            reconstruct(learner.vae, images.validation[:NUM_IMAGES]),
+        )
+        print(
+            f"worker {workers.rank} of {workers.size}: worker 0 has written the results, {place} on {host}",
+            flush=True,
+        )
     else:
         print(f"results: {first[0]}", flush=True)
     return run
 
 
-def _agree(workers, settings, resume):
+def _check_same_config(workers, settings, resume):
     """Make sure that all workers are about to train the same, before any work.
 
     Raises
@@ -287,26 +368,35 @@ def _agree(workers, settings, resume):
     RunError
         Naming the worker and the settings that differ from worker 0's.
     ParameterError
-        Fewer pictures in a minibatch than workers.
+        Fewer images in a minibatch than workers.
     """
     if settings["batch_size"] < workers.size:
-        raise ParameterError(f"batch_size must be at least the number of workers, {workers.size}, who share each minibatch; found "
-                             f"{settings['batch_size']}. For example: -p batch_size {64 * -(-workers.size // 64)}")
+        raise ParameterError(
+            f"batch_size must be at least the number of workers, {workers.size}, who share each minibatch; found "
+            f"{settings['batch_size']}. For example: -p batch_size {64 * -(-workers.size // 64)}"
+        )
     mine = {**settings, "resume": resume, "version": __version__}
     first, *others = workers.gather([platform.node(), mine])
     for rank, (host, found) in enumerate(others, 1):
-        differing = [f"{name} {found.get(name)!r} there, {first[1].get(name)!r} on worker 0" for name in sorted({*found, *first[1]})
-                     if found.get(name) != first[1].get(name)]
+        differing = [
+            f"{name} {found.get(name)!r} there, {first[1].get(name)!r} on worker 0"
+            for name in sorted({*found, *first[1]})
+            if found.get(name) != first[1].get(name)
+        ]
         if differing:
-            raise RunError(f"worker {rank} on {host} is about to train something else than worker 0 on {first[0]} ({'; '.join(differing)}): "
-                           "give all the same parameters and the same data (data_sha256 is a checksum of the pictures)")
+            raise RunError(
+                f"worker {rank} on {host} is about to train something else than worker 0 on {first[0]} ({'; '.join(differing)}): "
+                "give all the same parameters and the same data (data_sha256 is a checksum of the images)"
+            )
 
 
-def _claim(folder, settings, resume):
+def _check_folder(folder, settings, resume):
     """Make sure that the folder is ours and can be written, before any work."""
     work = folder / UNFINISHED
     try:
-        if os.path.lexists(work / "metrics.json") and read_json(work / "metrics.json").get("finished"):
+        if os.path.lexists(work / "metrics.json") and read_json(work / "metrics.json").get(
+            "finished"
+        ):
             _publish(folder)  # which a kill had cut short
         work.mkdir(exist_ok=True)
     except (OSError, ValueError, AttributeError) as error:
@@ -315,12 +405,15 @@ def _claim(folder, settings, resume):
         _check_earlier(folder, settings)
     kept = checkpoints.epochs_kept(work, settings, OPTIONAL)
     if kept > 0 and not resume:
-        print(f"note: an unfinished run of these parameters is here ({kept} of {settings['epochs']} epochs).\n"
-              "This one begins at the beginning and will replace it; resume True would go on.", flush=True)
+        print(
+            f"note: an unfinished run of these parameters is here ({kept} of {settings['epochs']} epochs).\n"
+            "This one begins at the beginning and will replace it; resume True would go on.",
+            flush=True,
+        )
     try:
         for unfinished in work.glob(".*.part"):  # of a run that was killed while writing
             unfinished.unlink()
-        with replacing(work / ".writable"):
+        with atomic_write(work / ".writable"):
             pass
         (work / ".writable").unlink()
     except OSError as error:
@@ -333,15 +426,25 @@ def _check_earlier(folder, settings):
         earlier = read_json(folder / "metrics.json")
         config = dict(earlier["config"])
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
-                       "away, or choose another results_dir") from None
-    differing = [name for name in sorted({*settings, *config})
-                 if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))]
+        raise RunError(
+            f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
+            "away, or choose another results_dir"
+        ) from None
+    differing = [
+        name
+        for name in sorted({*settings, *config})
+        if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))
+    ]
     if differing:
-        raise RunError(f"{folder} holds the results of another configuration (different in its metrics.json: "
-                       f"{', '.join(differing)}): move it away, or choose another results_dir")
-    print(f"This configuration has been run before, on {earlier.get('finished_at', '?')}.\n"
-          "Its results stay until this run has come to its end.", flush=True)
+        raise RunError(
+            f"{folder} holds the results of another configuration (different in its metrics.json: "
+            f"{', '.join(differing)}): move it away, or choose another results_dir"
+        )
+    print(
+        f"This configuration has been run before, on {earlier.get('finished_at', '?')}.\n"
+        "Its results stay until this run has come to its end.",
+        flush=True,
+    )
 
 
 def _find_checkpoint(learner, folder, settings, epoch_steps):
@@ -350,15 +453,23 @@ def _find_checkpoint(learner, folder, settings, epoch_steps):
     others = sorted(path for path in folder.parent.glob(pattern) if path != folder)
     places = [place for path in (folder, *others) for place in (path / UNFINISHED, path)]
     kept = {place: checkpoints.epochs_kept(place, settings, OPTIONAL) for place in places}
-    usable = [place for place in places if place in (folder / UNFINISHED, folder) or 0 <= kept[place] <= settings["epochs"]]
+    usable = [
+        place
+        for place in places
+        if place in (folder / UNFINISHED, folder) or 0 <= kept[place] <= settings["epochs"]
+    ]
     like = learner.state()[0]
     for place in sorted(usable, key=lambda place: -kept[place]):
         try:
-            found = checkpoints.load_checkpoint(place, settings, OPTIONAL, like=like, epoch_steps=epoch_steps)
+            found = checkpoints.load_checkpoint(
+                place, settings, OPTIONAL, like=like, epoch_steps=epoch_steps
+            )
         except CheckpointError as error:
             if place in (folder / UNFINISHED, folder):
                 raise
-            print(f"{error}. Looking further.", flush=True)  # another run's: nothing of this one's is lost
+            print(
+                f"{error}. Looking further.", flush=True
+            )  # another run's: nothing of this one's is lost
             continue
         if found:
             return found
@@ -373,7 +484,9 @@ def _resume(learner, folder, settings, history, epoch_steps):
     record = workers.gather(record)[0]
     if record is None:
         if workers.rank == 0:
-            print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")
+            print(
+                "resume: no checkpoint of these parameters yet, so this run begins at the beginning."
+            )
         return None
     if workers.rank == 0:
         learner.set_state(arrays, record["steps"])
@@ -387,10 +500,14 @@ def _resume(learner, folder, settings, history, epoch_steps):
         return begun_with
     print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
     if record["threads"] != threads.settings():
-        print(f"note: it was begun with {record['threads']}, this process has {threads.settings()}; "
-              "sums are rounded differently, so the last digits will be, too.")
+        print(
+            f"note: it was begun with {record['threads']}, this process has {threads.settings()}; "
+            "sums are rounded differently, so the last digits will be, too."
+        )
     if begun_with["workers"] != workers.size:
-        print(f"note: it was begun by {begun_with['workers']} worker(s), now there are {workers.size}; sums are rounded differently.")
+        print(
+            f"note: it was begun by {begun_with['workers']} worker(s), now there are {workers.size}; sums are rounded differently."
+        )
     return begun_with
 
 
@@ -408,22 +525,30 @@ def _record(learner, images, settings, history, finished, folder, made_with):
 
 
 def _draw(vae, ctx, images, settings, history, folder):
-    """Write the pictures and the curves; gives the reconstructions as in :class:`Run`."""
-    originals = images.validation[:NUM_PICTURES]
+    """Write the images and the curves; gives the reconstructions as in :class:`Run`."""
+    originals = images.validation[:NUM_IMAGES]
     pictures = mx.nd.array(originals, ctx=ctx).astype("float32") / 255
     reconstructions = figures.to_uint8(vae.reconstruct(pictures))
     for i, (original, reconstruction) in enumerate(zip(originals, reconstructions)):
-        figures.save_picture(folder / f"test_{i}.png", original)
-        figures.save_picture(folder / f"{i}.png", reconstruction)
-    learned = {"features": " + features", "both": " + features + verdict"}.get(settings.get("learned_loss"), "")
+        figures.save_image(folder / f"test_{i}.png", original)
+        figures.save_image(folder / f"{i}.png", reconstruction)
+    learned = {"features": " + features", "both": " + features + verdict"}.get(
+        settings.get("learned_loss"), ""
+    )
     title = f"{folder.parent.name.replace('_', ' ')}, {settings['pixel_loss'].upper()}{learned}, {len(history)} epochs"
-    figures.save(figures.show_pictures(reconstructions, f"{title}: reconstructions"),
-                 folder / "reconstructions.png")
-    figures.save(figures.show_reconstructions(originals, reconstructions, title),
-                 folder / "originals_and_reconstructions.png")
+    figures.save(
+        figures.show_images(reconstructions, f"{title}: reconstructions"),
+        folder / "reconstructions.png",
+    )
+    figures.save(
+        figures.show_reconstructions(originals, reconstructions, title),
+        folder / "originals_and_reconstructions.png",
+    )
     mx.random.seed(settings["seed"])
-    figures.save(figures.show_pictures(vae.sample(NUM_PICTURES, ctx), f"{title}: samples from the prior"),
-                 folder / "samples.png")
+    figures.save(
+        figures.show_images(vae.sample(NUM_IMAGES, ctx), f"{title}: samples from the prior"),
+        folder / "samples.png",
+    )
     if history:
         figures.save(figures.show_history(history, title), folder / "loss.png")
     return reconstructions
@@ -431,37 +556,66 @@ def _draw(vae, ctx, images, settings, history, folder):
 
 def _metrics(learner, images, settings, history, finished, made_with):
     seconds = [record["seconds"] for record in history]
-    final = {name: value for name, value in (history[-1] if history else {}).items()
-             if name not in ("epoch", "seconds", "images_per_second")}
-    speed = {"seconds": round(sum(seconds), 1), "seconds_an_epoch": round(float(np.median(seconds)), 2),
-             "images_per_second": round(len(images.train) / float(np.median(seconds)), 1)} if seconds else {}
+    final = {
+        name: value
+        for name, value in (history[-1] if history else {}).items()
+        if name not in ("epoch", "seconds", "images_per_second")
+    }
+    speed = (
+        {
+            "seconds": round(sum(seconds), 1),
+            "seconds_an_epoch": round(float(np.median(seconds)), 2),
+            "images_per_second": round(len(images.train) / float(np.median(seconds)), 1),
+        }
+        if seconds
+        else {}
+    )
     return {
-        "finished": finished, "epochs_done": len(history), "finished_at": time.strftime("%Y-%m-%d"),
-        "final": final, "validation": training.evaluate(learner, images.validation, settings), "quality": quality(learner.vae, images), **speed,
-        "data": {"name": images.name, "origin": images.origin, "is_real": images.is_real,
-                 "num_train": len(images.train), "num_validation": len(images.validation),
-                 **({} if images.seed is None else {"seed": images.seed})},
-        "config": settings, "device": str(learner.ctx), **made_with,
-        "versions": {"python": platform.python_version(), "mxnet": mx.__version__,
-                     "numpy": np.__version__, "d2lvae": __version__},
+        "finished": finished,
+        "epochs_done": len(history),
+        "finished_at": time.strftime("%Y-%m-%d"),
+        "final": final,
+        "validation": training.evaluate(learner, images.validation, settings),
+        "quality": quality(learner.vae, images),
+        **speed,
+        "data": {
+            "name": images.name,
+            "origin": images.origin,
+            "is_real": images.is_real,
+            "num_train": len(images.train),
+            "num_validation": len(images.validation),
+            **({} if images.seed is None else {"seed": images.seed}),
+        },
+        "config": settings,
+        "device": str(learner.ctx),
+        **made_with,
+        "versions": {
+            "python": platform.python_version(),
+            "mxnet": mx.__version__,
+            "numpy": np.__version__,
+            "d2lvae": __version__,
+        },
     }
 
 
-def reconstruct(vae, pictures):
-    """uint8 pictures (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8, on the device it is on."""
+def reconstruct(vae, images):
+    """uint8 images (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8, on the device it is on."""
     device = next(iter(vae.collect_params().values())).list_ctx()[0]
-    parts = [vae.reconstruct(training.on_device(pictures[i:i + 64], device).astype("float32") / 255) for i in range(0, len(pictures), 64)]
+    parts = [
+        vae.reconstruct(training.on_device(images[i : i + 64], device).astype("float32") / 255)
+        for i in range(0, len(images), 64)
+    ]
     return np.concatenate([figures.to_uint8(part) for part in parts])
 
 
 def quality(vae, images):
-    """How near the reconstructions of the validation pictures are to their originals, and how sharp.
+    """How near the reconstructions of the validation images are to their originals, and how sharp.
 
     Parameters
     ----------
     vae : VAE
     images : ImageSet
-        The first 1,000 validation pictures are measured.
+        The first 1,000 validation images are measured.
 
     Returns
     -------
@@ -489,7 +643,9 @@ def quality(vae, images):
 
 def _csv(history):
     text = io.StringIO()
-    names = dict.fromkeys(name for record in history[::-1] for name in record)  # solo epochs have fewer
+    names = dict.fromkeys(
+        name for record in history[::-1] for name in record
+    )  # solo epochs have fewer
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
@@ -498,10 +654,19 @@ def _csv(history):
 
 def _readme(images, settings, metrics):
     state = "finished" if metrics["finished"] else "stopped by hand"
-    rows, measures = ("\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics[part].items()
-                                if isinstance(value, float)) for part in ("final", "quality"))
-    originals = ("" if images.is_real else
-                 "\n![originals above, reconstructions below](originals_and_reconstructions.png)\n")
+    rows, measures = (
+        "\n".join(
+            f"| {name.replace('_', ' ')} | {value:.4f} |"
+            for name, value in metrics[part].items()
+            if isinstance(value, float)
+        )
+        for part in ("final", "quality")
+    )
+    originals = (
+        ""
+        if images.is_real
+        else "\n![originals above, reconstructions below](originals_and_reconstructions.png)\n"
+    )
     return f"""# {run_name(settings)}
 
 Trained on {images}.
@@ -513,7 +678,7 @@ Trained on {images}.
 |---|---|
 {rows}
 
-| mean over {metrics['quality']['num_images']:,} reconstructed validation pictures (see `d2lvae/evaluation/metrics.py`) | |
+| mean over {metrics['quality']['num_images']:,} reconstructed validation images (see `d2lvae/evaluation/metrics.py`) | |
 |---|---|
 {measures}
 
@@ -528,5 +693,5 @@ All numbers: [history.csv](history.csv), [metrics.json](metrics.json). Left by `
 
 
 def _write_text(path, text):
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())

@@ -1,4 +1,5 @@
 """One training step, with or without a discriminator, and the loop around it."""
+
 import contextlib
 import signal
 import threading
@@ -12,20 +13,24 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from . import losses
-from .engine import layers, threads
-from .storage.checkpoints import net_arrays, set_net_arrays
-from .engine.hybridize import SCRATCH, Graph
-from .engine.adam import Optimizer
-from .engine.progress import reporting
 from .distributed.process_group import ALONE, Share
+from .engine import layers, threads
+from .engine.adam import Adam
+from .engine.hybridize import SCRATCH, Graph
+from .engine.progress import reporting
+from .storage.checkpoints import get_weights, set_weights
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 
 VERDICT, FEATURES = "adversarial_loss", "feature_loss"
-LEARNED = {"adversarial": (VERDICT,), "features": (FEATURES,), "both": (VERDICT, FEATURES)}  # what a VAE pays to its discriminator
+LEARNED = {
+    "adversarial": (VERDICT,),
+    "features": (FEATURES,),
+    "both": (VERDICT, FEATURES),
+}  # what a VAE pays to its discriminator
 
 
-def streams(seed, *path):
+def spawn_seeds(seed, *path):
     """Two independent 31-bit seeds for one purpose: the same for the same numbers."""
     first, second = np.random.SeedSequence([seed, *path]).generate_state(2)
     return int(first >> 1), int(second >> 1)
@@ -44,7 +49,7 @@ def initialize(net, seed, ctx=None):
         A GPU if there is one, else the CPU.
     """
     complete(net)
-    mx.random.seed(streams(seed)[0])
+    mx.random.seed(spawn_seeds(seed)[0])
     net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
     prepare(net)
     net.left_by_fit = weights_checksum(net)
@@ -53,8 +58,8 @@ def initialize(net, seed, ctx=None):
 def prepare(net):
     """Make an initialised net ready for training, whatever its weights: shapes, constraints, compilation."""
     complete(net)
-    for layer in layers.constrained(net):
-        layer.constrain()
+    for layer in layers.projected_layers(net):
+        layer.project()
     net.hybridize(static_alloc=True, static_shape=True)
 
 
@@ -115,22 +120,24 @@ class Learner:
     'adversarial'
         The verdict on its reconstructions: the seed's recipe, and the default.
     'features'
-        The distance between a picture and its reconstruction in the discriminator's features (times `feature_weight`).
-        The discriminator learns from pictures decoded from the prior as well.
+        The distance between a image and its reconstruction in the discriminator's features (times `feature_weight`).
+        The discriminator learns from images decoded from the prior as well.
     'both'
-        Larsen et al., arXiv 1512.09300: both; the verdict is passed on reconstructions and on pictures from the prior, and
+        Larsen et al., arXiv 1512.09300: both; the verdict is passed on reconstructions and on images from the prior, and
         teaches the decoder alone.
     """
 
     def __init__(self, vae, discriminator, config, team=ALONE, pixel_loss=None):
         self.vae, self.discriminator, self.config, self.team = vae, discriminator, config, team
         self.ctx = next(iter(vae.collect_params().values())).list_ctx()[0]
-        self.vae_optimizer = Optimizer(vae, config["lr"])
+        self.vae_optimizer = Adam(vae, config["lr"])
         self.optimizers = {"vae": self.vae_optimizer}
         if discriminator is not None:
-            self.disc_optimizer = Optimizer(discriminator, config.get("disc_lr") or config["lr"])
+            self.disc_optimizer = Adam(discriminator, config.get("disc_lr") or config["lr"])
             self.optimizers["disc"] = self.disc_optimizer
-            self.has_statistics = any(p.grad_req == "null" for p in discriminator.collect_params().values())
+            self.has_statistics = any(
+                p.grad_req == "null" for p in discriminator.collect_params().values()
+            )
         learned = _learned(config) if discriminator is not None else ()
         self.is_judged, self.is_compared = VERDICT in learned, FEATURES in learned
         self.precision = config.get("precision", "float32")
@@ -144,22 +151,30 @@ class Learner:
         if key not in self.graphs:
             usual = self.team.share(self.config.get("batch_size", batch_size * self.team.size))
             static = batch_size == usual.stop - usual.start
-            self.graphs[key] = Graph(function, num_inputs, batch_size, share, precision=self.precision, static=static, **nets)
+            self.graphs[key] = Graph(
+                function,
+                num_inputs,
+                batch_size,
+                share,
+                precision=self.precision,
+                static=static,
+                **nets,
+            )
         return self.graphs[key]
 
     def objective(self, images, share=None):
-        """What a VAE pays for uint8 pictures without a discriminator.
+        """What a VAE pays for uint8 images without a discriminator.
 
         Parameters
         ----------
         images : NDArray, uint8, shape (N, C, H, W)
         share : Share, optional
-            Which pictures of a minibatch they are; all of it by default.
+            Which images of a minibatch they are; all of it by default.
 
         Returns
         -------
         list of NDArray
-            The weighted loss (N,), the sums over the batch of pixel loss and KL (2,), and, with a discriminator, pictures
+            The weighted loss (N,), the sums over the batch of pixel loss and KL (2,), and, with a discriminator, images
             (N, C, H, W) in [0, 1]: the given ones, their reconstructions, and others that it judges (see `_decoded`).
         """
         return self._graph(self._objective, 1, len(images), share, learning=[self.vae])(images)
@@ -173,13 +188,17 @@ class Learner:
         kl = losses.kl_divergence(mean, log_var)
         loss = pixel * config["pixel_weight"] + kl * config["kl_weight"]
         sums = mx.sym.concat(pixel.sum(), kl.sum(), dim=0)
-        pictures = [] if self.discriminator is None else [mx.sym.BlockGrad(images), *map(losses.sigmoid, [logits, *others])]
+        pictures = (
+            []
+            if self.discriminator is None
+            else [mx.sym.BlockGrad(images), *map(losses.sigmoid, [logits, *others])]
+        )
         return [loss, mx.sym.BlockGrad(sums), *pictures]
 
     def _decoded(self, latents):
-        """The reconstructions' logits and those of other pictures that the discriminator judges.
+        """The reconstructions' logits and those of other images that the discriminator judges.
 
-        With 'features', pictures from the prior; with 'both', also the reconstructions once more, without a way back to the
+        With 'features', images from the prior; with 'both', also the reconstructions once more, without a way back to the
         encoder.  (BatchNorm takes each kind by itself: through its means the verdict on one would find a way to the others; and its
         running statistics are those of the reconstructions alone, which is what they will be used for.)
         """
@@ -204,7 +223,9 @@ class Learner:
             for layer in net if normed_apart else [net]:
                 if normed_apart and isinstance(layer, nn.BatchNorm):
                     first, *others = images.split(number, axis=0)
-                    images = mx.sym.concat(layer(first), *(_normed(layer, other) for other in others), dim=0)
+                    images = mx.sym.concat(
+                        layer(first), *(_normed(layer, other) for other in others), dim=0
+                    )
                 else:
                     images = layer(images)
         return list(images.split(number, axis=0))
@@ -219,26 +240,35 @@ class Learner:
         else:
             logits = self._in_one_batch(self.discriminator, [real, *fakes])
         loss = _mean_of([losses.adversarial(fake, False) for fake in logits[1:]])
-        loss = loss + losses.adversarial(logits[0], True)  # last, so that the statistics see the real ones first
+        loss = loss + losses.adversarial(
+            logits[0], True
+        )  # last, so that the statistics see the real ones first
         return [loss, mx.sym.BlockGrad(loss.sum())]
 
     def _verdict(self, sums, disc_sum, *pictures):
         """What the VAE pays to the discriminator, weighted (N,); and all sums of a step, see `_means`.
 
-        The pictures: two kinds to be compared, if features are, then those to be judged, if there is a verdict.
+        The images: two kinds to be compared, if features are, then those to be judged, if there is a verdict.
         """
         compared, judged = (pictures[:2], pictures[2:]) if self.is_compared else ([], pictures)
         parts, weights = [], []
         if judged:
-            parts.append(_mean_of([losses.adversarial(self.discriminator(images), True) for images in judged]))
+            parts.append(
+                _mean_of(
+                    [losses.adversarial(self.discriminator(images), True) for images in judged]
+                )
+            )
             weights.append(self.config["disc_weight"])
         if compared:
-            # in one batch: what BatchNorm makes of a picture depends on the others in it, so it has to be the same for both
+            # in one batch: what BatchNorm makes of a image depends on the others in it, so it has to be the same for both
             features = self._in_one_batch(self.discriminator.features, compared)
             parts.append(losses.feature_distance(*features))
             weights.append(self.config.get("feature_weight", 1.0))
         loss = mx.sym.add_n(*(part * weight for part, weight in zip(parts, weights)))
-        return [loss, mx.sym.BlockGrad(mx.sym.concat(sums, *(part.sum() for part in parts), disc_sum, dim=0))]
+        return [
+            loss,
+            mx.sym.BlockGrad(mx.sym.concat(sums, *(part.sum() for part in parts), disc_sum, dim=0)),
+        ]
 
     def step(self, images, solo=False):
         """Learn from one minibatch.
@@ -257,7 +287,7 @@ class Learner:
             distance of features (those of them that the VAE learns from) and the discriminator's own loss.
         """
         self.share = share = self.team.share(len(images))
-        images = on_device(images[share.start:share.stop], self.ctx)
+        images = on_device(images[share.start : share.stop], self.ctx)
         with autograd.record():
             loss, sums, *pictures = self.objective(images, share)
         if self.discriminator is None or solo:
@@ -284,13 +314,15 @@ class Learner:
         optimizer.step(share.whole)
 
     def teach_discriminator(self, real, *fakes):
-        """One step of the discriminator towards telling real pictures from fakes; its summed loss.
+        """One step of the discriminator towards telling real images from fakes; its summed loss.
 
         The loss is the sum of its two answers, as in the original's record: 2 log 2 = 1.386 for one
         that cannot tell.
         """
         share = self.share or Share(len(real), 0, len(real))
-        graph = self._graph(self._judgement, 1 + len(fakes), len(real), learning=[self.discriminator])
+        graph = self._graph(
+            self._judgement, 1 + len(fakes), len(real), learning=[self.discriminator]
+        )
         with autograd.record():
             loss, total = graph(real.detach(), *(fake.detach() for fake in fakes))
         loss.backward()
@@ -300,33 +332,47 @@ class Learner:
     def verdict(self, *inputs):
         """The discriminator's part of the VAE's loss, (N,), and the sums of the whole step; see `_verdict`.
 
-        With a gradient to the pictures alone: none is computed for the discriminator's weights, and
+        With a gradient to the images alone: none is computed for the discriminator's weights, and
         its running statistics stay as they are.
         """
-        return self._graph(self._verdict, len(inputs), len(inputs[2]), frozen=[self.discriminator])(*inputs)
+        return self._graph(self._verdict, len(inputs), len(inputs[2]), frozen=[self.discriminator])(
+            *inputs
+        )
 
     def state(self):
         """Weights and optimisers' moments by 'vae/...', 'vae_adam/...', and the steps each net has taken."""
         arrays = {}
         for name, optimizer in self.optimizers.items():
-            arrays.update({f"{name}/{key}": value for key, value in net_arrays(optimizer.net).items()})
+            arrays.update(
+                {f"{name}/{key}": value for key, value in get_weights(optimizer.net).items()}
+            )
             arrays.update({f"{name}_adam/{key}": value for key, value in optimizer.state().items()})
         return arrays, {name: optimizer.steps for name, optimizer in self.optimizers.items()}
 
     def set_state(self, arrays, steps):
         """Go on from another learner's :meth:`state`."""
+
         def part(prefix):
-            return {key[len(prefix):]: value for key, value in arrays.items() if key.startswith(prefix)}
+            return {
+                key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)
+            }
 
         for name, optimizer in self.optimizers.items():
-            set_net_arrays(optimizer.net, part(f"{name}/"))
+            set_weights(optimizer.net, part(f"{name}/"))
             optimizer.set_state(part(f"{name}_adam/"), steps[name])
 
 
 def _normed(layer, images):
     """What a BatchNorm makes of a Symbol in training, with running statistics of its own that are thrown away."""
     mean, var = layer.running_mean.name, layer.running_var.name
-    return mx.sym.BatchNorm(images, layer.gamma.var(), layer.beta.var(), mx.sym.var(mean + SCRATCH), mx.sym.var(var + SCRATCH), **layer._kwargs)
+    return mx.sym.BatchNorm(
+        images,
+        layer.gamma.var(),
+        layer.beta.var(),
+        mx.sym.var(mean + SCRATCH),
+        mx.sym.var(var + SCRATCH),
+        **layer._kwargs,
+    )
 
 
 def _learned(config):
@@ -340,12 +386,12 @@ def _mean_of(parts):
 
 
 def minibatches(images, batch_size, seed, epoch):
-    """All pictures once in an order that depends on (seed, epoch) alone; the last batch may be smaller."""
-    shuffle, noise = streams(seed, epoch)
+    """All images once in an order that depends on (seed, epoch) alone; the last batch may be smaller."""
+    shuffle, noise = spawn_seeds(seed, epoch)
     mx.random.seed(noise)
     order = np.random.default_rng(shuffle).permutation(len(images))
     for start in range(0, len(order), batch_size):
-        yield images[order[start:start + batch_size]]
+        yield images[order[start : start + batch_size]]
 
 
 def _means(sums, num_images, config, team=ALONE):
@@ -353,9 +399,12 @@ def _means(sums, num_images, config, team=ALONE):
     totals = team.total(mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0)) / num_images
     names = ("pixel_loss", "kl", *_learned(config), "disc_loss")
     means = {name: float(total) for name, total in zip(names, totals)}
-    loss = (config["pixel_weight"] * means["pixel_loss"] + config["kl_weight"] * means["kl"] +
-            config.get("disc_weight", 0) * means.get("adversarial_loss", 0) +
-            config.get("feature_weight", 1.0) * means.get("feature_loss", 0))
+    loss = (
+        config["pixel_weight"] * means["pixel_loss"]
+        + config["kl_weight"] * means["kl"]
+        + config.get("disc_weight", 0) * means.get("adversarial_loss", 0)
+        + config.get("feature_weight", 1.0) * means.get("feature_loss", 0)
+    )
     return {"loss": loss, **means}
 
 
@@ -389,7 +438,7 @@ def train(learner, images, config, history, on_epoch, progress=None, draw=None):
     learner : Learner
         Brought to the state at the end of `history`.
     images : numpy.ndarray, uint8, shape (N, C, H, W)
-        The training pictures.
+        The training images.
     config : dict
         `epochs`, `batch_size`, `seed`, the losses' weights, and perhaps `num_solo_epochs`.
     history : list of dict
@@ -397,7 +446,7 @@ def train(learner, images, config, history, on_epoch, progress=None, draw=None):
     on_epoch : callable
         Called after each finished epoch.
     progress : callable, optional
-        Called after each minibatch with its number of pictures.
+        Called after each minibatch with its number of images.
     draw : callable, optional
         What a notebook's page shows meanwhile; see :func:`d2lvae.engine.progress.reporting`.
 
@@ -419,7 +468,9 @@ def train(learner, images, config, history, on_epoch, progress=None, draw=None):
         return _means(sums, num_images / team.size, config)
 
     neighbours = threads.Neighbours()
-    with _interruptible() as team.wish, reporting(history, epochs, len(images), recent_means, draw, team.rank) as report:
+    with _interruptible() as team.wish, reporting(
+        history, epochs, len(images), recent_means, draw, team.rank
+    ) as report:
         for epoch in range(len(history), epochs):
             started = time.monotonic()  # not d2l.Timer: the clock on the wall may be set back
             sums, solo = [], epoch < config.get("num_solo_epochs", 0)
@@ -438,9 +489,16 @@ def train(learner, images, config, history, on_epoch, progress=None, draw=None):
             if not np.isfinite(list(means.values())).all():
                 raise FloatingPointError(
                     f"the loss became {means['loss']} in epoch {epoch} ({means}): lower lr "
-                    f"(now {config['lr']}) and start again; earlier checkpoints are unharmed")
-            history.append({"epoch": epoch, **means, "seconds": round(seconds, 3),
-                            "images_per_second": round(len(images) / seconds, 1)})
+                    f"(now {config['lr']}) and start again; earlier checkpoints are unharmed"
+                )
+            history.append(
+                {
+                    "epoch": epoch,
+                    **means,
+                    "seconds": round(seconds, 3),
+                    "images_per_second": round(len(images) / seconds, 1),
+                }
+            )
             on_epoch()
             report.epoch()
             advice = neighbours.advice()
@@ -451,7 +509,7 @@ def train(learner, images, config, history, on_epoch, progress=None, draw=None):
 
 
 def evaluate(learner, images, config):
-    """The VAE's own losses on pictures it was not trained on, with sampled latents.
+    """The VAE's own losses on images it was not trained on, with sampled latents.
 
     Parameters
     ----------
@@ -466,9 +524,11 @@ def evaluate(learner, images, config):
         'pixel_loss' and 'kl', nats an image.
     """
     mx.nd.waitall()
-    mx.random.seed(streams(config["seed"], 0)[1])
+    mx.random.seed(spawn_seeds(config["seed"], 0)[1])
     batch_size = config["batch_size"]
-    sums = [learner.objective(on_device(images[i:i + batch_size], learner.ctx))[1]
-            for i in range(0, len(images), batch_size)]
+    sums = [
+        learner.objective(on_device(images[i : i + batch_size], learner.ctx))[1]
+        for i in range(0, len(images), batch_size)
+    ]
     totals = mx.nd.stack(*sums).asnumpy().astype(np.float64).sum(axis=0) / len(images)
     return {"pixel_loss": float(totals[0]), "kl": float(totals[1])}

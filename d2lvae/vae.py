@@ -3,6 +3,7 @@
 Every VAE is an encoder and a decoder, two blocks of its own making; all that is done with them
 (reparameterize, reconstruct, sample, interpolate) is written once, in :class:`VAE`.
 """
+
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
@@ -33,8 +34,10 @@ def _in_unit_range(images):
             low, high = images.min().asscalar(), images.max().asscalar()
             found = "" if -1e-3 <= low and high <= 1.001 else f"{found} from {low:g} to {high:g}"
         if found not in ("", "float32"):
-            raise ValueError(f"images must be float32 with intensities in [0, 1]; found {found}. "
-                             "From uint8: mx.nd.array(images).astype('float32') / 255")
+            raise ValueError(
+                f"images must be float32 with intensities in [0, 1]; found {found}. "
+                "From uint8: mx.nd.array(images).astype('float32') / 255"
+            )
     return images
 
 
@@ -61,7 +64,7 @@ class VAE(mx.gluon.HybridBlock):
     Attributes
     ----------
     encoder : HybridBlock
-        (N, C, H, W) pictures to (N, 2L): means, then log-variances, with no activation on them.
+        (N, C, H, W) images to (N, 2L): means, then log-variances, with no activation on them.
     decoder : HybridBlock
         (N, L) latents to logits with C*H*W numbers an image, in any shape.
     config : dict
@@ -76,8 +79,12 @@ class VAE(mx.gluon.HybridBlock):
         super().__init__(prefix=prefix, params=params)
         self.num_latents = num_latents
         self.image_shape = tuple(image_shape)
-        self.config = {"net": type(self).__name__, "num_latents": num_latents, **sizes,
-                       "image_shape": list(self.image_shape)}
+        self.config = {
+            "net": type(self).__name__,
+            "num_latents": num_latents,
+            **sizes,
+            "image_shape": list(self.image_shape),
+        }
 
     def __call__(self, images):
         return super().__call__(_in_unit_range(images))
@@ -97,16 +104,16 @@ class VAE(mx.gluon.HybridBlock):
         return mean + (log_var * 0.5).exp() * noise_like(mean, self.num_latents)
 
     def decode(self, latents):
-        """Latents (N, L) -> logits (N, C, H, W); their sigmoid is the picture."""
+        """Latents (N, L) -> logits (N, C, H, W); their sigmoid is the image."""
         return self.decoder(latents).reshape((-1,) + self.image_shape)
 
     def hybrid_forward(self, F, images):
-        """Pictures (N, C, H, W) -> logits (N, C, H, W), mean (N, L), log-variance (N, L)."""
+        """Images (N, C, H, W) -> logits (N, C, H, W), mean (N, L), log-variance (N, L)."""
         mean, log_var = self.encode(images)
         return self.decode(self.reparameterize(mean, log_var)), mean, log_var
 
     def reconstruct(self, images):
-        """Pictures (N, C, H, W) -> the pictures decoded from their means, in [0, 1]; no noise."""
+        """Images (N, C, H, W) -> the images decoded from their means, in [0, 1]; no noise."""
         mean, _ = self.encode(images)
         return self.decode(mean).sigmoid()
 
@@ -119,14 +126,14 @@ class VAE(mx.gluon.HybridBlock):
         return self.decode(latents).sigmoid()
 
     def interpolate(self, start, end, num_steps=10):
-        """Walk in a straight line between two pictures' means.
+        """Walk in a straight line between two images' means.
 
         Parameters
         ----------
         start, end : NDArray, shape (1, C, H, W)
-            The pictures at the two ends.
+            The images at the two ends.
         num_steps : int
-            Pictures on the way, both ends' reconstructions included.
+            Images on the way, both ends' reconstructions included.
 
         Returns
         -------
@@ -156,9 +163,12 @@ class DenseVAE(VAE):
         (C, H, W).
     """
 
-    def __init__(self, num_latents=5, num_layers=3, num_hiddens=400, image_shape=(1, 28, 28),
-                 **kwargs):
-        super().__init__(num_latents, image_shape, num_layers=num_layers, num_hiddens=num_hiddens, **kwargs)
+    def __init__(
+        self, num_latents=5, num_layers=3, num_hiddens=400, image_shape=(1, 28, 28), **kwargs
+    ):
+        super().__init__(
+            num_latents, image_shape, num_layers=num_layers, num_hiddens=num_hiddens, **kwargs
+        )
         channels, height, width = self.image_shape
         num_pixels = channels * height * width
         with self.name_scope():
@@ -169,7 +179,7 @@ class DenseVAE(VAE):
 
 
 def num_halvings(image_shape):
-    """How often strided convolutions halve a picture of (C, H, W) until 4 x 4 are left.
+    """How often strided convolutions halve a image of (C, H, W) until 4 x 4 are left.
 
     Raises
     ------
@@ -178,15 +188,17 @@ def num_halvings(image_shape):
     """
     channels, height, width = image_shape
     if height != width or height not in (32, 64, 128):
-        raise ValueError(f"convolutional nets take pictures of 32 x 32, 64 x 64 or 128 x 128 (image_size); "
-                         f"found {height} x {width}")
+        raise ValueError(
+            f"convolutional nets take images of 32 x 32, 64 x 64 or 128 x 128 (image_size); "
+            f"found {height} x {width}"
+        )
     return height.bit_length() - 3
 
 
 class ConvVAE(VAE):
     """Convolutions all the way: strided ones in the encoder, transposed ones, as in DCGAN, in the decoder.
 
-    Each of the encoder's convolutions (4 x 4, stride 2) halves the picture and doubles the channels,
+    Each of the encoder's convolutions (4 x 4, stride 2) halves the image and doubles the channels,
     from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer gives
     2L numbers with neither on them.  The decoder goes the same way back.  At the size of 64 x 64,
     512 latents and 32 base channels that makes 7.7 million weights.
@@ -206,7 +218,7 @@ class ConvVAE(VAE):
     Raises
     ------
     ValueError
-        Pictures of another size, or another word for `upsampling`.
+        Images of another size, or another word for `upsampling`.
 
     References
     ----------
@@ -214,24 +226,43 @@ class ConvVAE(VAE):
     Generative Adversarial Networks", arXiv 1511.06434.
     """
 
-    def __init__(self, num_latents=512, base_channels=32, image_shape=(3, 64, 64), upsampling="transposed", **kwargs):
+    def __init__(
+        self,
+        num_latents=512,
+        base_channels=32,
+        image_shape=(3, 64, 64),
+        upsampling="transposed",
+        **kwargs,
+    ):
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling must be 'transposed' or 'resize'; found {upsampling!r}")
-        sizes = {"base_channels": base_channels, **({"upsampling": upsampling} if upsampling != "transposed" else {})}
+        sizes = {
+            "base_channels": base_channels,
+            **({"upsampling": upsampling} if upsampling != "transposed" else {}),
+        }
         super().__init__(num_latents, image_shape, **sizes, **kwargs)
-        widths = [base_channels * 2 ** i for i in range(num_halvings(image_shape))]
+        widths = [base_channels * 2**i for i in range(num_halvings(image_shape))]
         channels = [self.image_shape[0], *widths]
         with self.name_scope():
             self.encoder = nn.HybridSequential(prefix="")
             for narrow, wide in zip(channels, widths):
-                self.encoder.add(nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow),
-                                 nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
+                self.encoder.add(
+                    nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow),
+                    nn.BatchNorm(in_channels=wide),
+                    nn.Activation("relu"),
+                )
             self.encoder.add(Dense(2 * num_latents, 16 * widths[-1]))
             self.decoder = nn.HybridSequential(prefix="")
-            self.decoder.add(nn.HybridLambda(lambda F, z: z.reshape((0, 0, 1, 1))),
-                             nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents))
+            self.decoder.add(
+                nn.HybridLambda(lambda F, z: z.reshape((0, 0, 1, 1))),
+                nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents),
+            )
             for wide, narrow in zip(widths[::-1], channels[-2::-1]):
                 last = narrow == channels[0]
-                self.decoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"),
-                                 ResizeConv(narrow, wide, use_bias=last) if upsampling == "resize" else
-                                 nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=last, in_channels=wide))
+                self.decoder.add(
+                    nn.BatchNorm(in_channels=wide),
+                    nn.Activation("relu"),
+                    ResizeConv(narrow, wide, use_bias=last)
+                    if upsampling == "resize"
+                    else nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=last, in_channels=wide),
+                )

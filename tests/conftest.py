@@ -1,4 +1,5 @@
 """Tiny data and short runs for all tests."""
+
 import gzip
 import os
 import signal
@@ -9,10 +10,13 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes at once: a core each
     os.environ["OMP_NUM_THREADS"] = "1"
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started behind a shell's &: processes would pass it on, and Ctrl-C would do nothing
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started behind a shell's &: processes would pass it on, and Ctrl-C would do nothing
     signal.signal(signal.SIGINT, signal.default_int_handler)
 import d2lvae
-from d2lvae import data as datasets, runs
+from d2lvae import data as datasets
+from d2lvae import runs
 from d2lvae.sources import synthetic_faces
 
 
@@ -32,16 +36,35 @@ def tiny():
 def tiny_faces():
     """Drawn faces of 32 x 32: 64 for training, 20 for validation."""
     faces, factors = synthetic_faces.draw_faces(84, image_size=32)
-    return datasets.ImageSet("drawn_faces", faces[20:], faces[:20], "drawn by rule from seed 0", False, factors[20:],
-                             factors[:20], tuple(synthetic_faces.FACTORS))
+    return datasets.ImageSet(
+        "drawn_faces",
+        faces[20:],
+        faces[:20],
+        "drawn by rule from seed 0",
+        False,
+        factors[20:],
+        factors[:20],
+        tuple(synthetic_faces.FACTORS),
+    )
 
 
 @pytest.fixture
 def config(tmp_path):
     """Parameters of a run that takes a fraction of a second."""
-    return dict(data="drawn", num_train=200, epochs=2, batch_size=64, lr=1e-3, pixel_loss="bce",
-                pixel_weight=1.0, kl_weight=1.0, disc_weight=0.0, seed=0, resume=False,
-                results_dir=str(tmp_path / "results"))
+    return dict(
+        data="drawn",
+        num_train=200,
+        epochs=2,
+        batch_size=64,
+        lr=1e-3,
+        pixel_loss="bce",
+        pixel_weight=1.0,
+        kl_weight=1.0,
+        disc_weight=0.0,
+        seed=0,
+        resume=False,
+        results_dir=str(tmp_path / "results"),
+    )
 
 
 @pytest.fixture
@@ -56,7 +79,11 @@ def small_disc():
 
 def idx(array):
     """The bytes of an IDX file."""
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 @pytest.fixture
@@ -67,7 +94,9 @@ def mnist_folder(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {}
     for part, number in (("train", 30), ("t10k", 20)):
-        arrays[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (number, 28, 28)).astype(np.uint8)
+        arrays[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (number, 28, 28)).astype(
+            np.uint8
+        )
         arrays[f"{part}-labels-idx1-ubyte"] = rng.integers(0, 10, number).astype(np.uint8)
     for name, array in arrays.items():
         (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
@@ -77,4 +106,6 @@ def mnist_folder(tmp_path):
 @pytest.fixture
 def no_network(monkeypatch):
     """Mirrors that refuse at once."""
-    monkeypatch.setattr(datasets, "MNIST_MIRRORS", ("https://127.0.0.1:9/", "https://127.0.0.1:10/"))
+    monkeypatch.setattr(
+        datasets, "MNIST_MIRRORS", ("https://127.0.0.1:9/", "https://127.0.0.1:10/")
+    )

@@ -1,4 +1,5 @@
 """Calls with a plain dict of parameters, which tests change one by one."""
+
 import d2lvae
 from d2lvae import runs
 from d2lvae.storage import records

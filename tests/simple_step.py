@@ -3,6 +3,7 @@
 Eager but for the hybridized nets, MXNet's own operators and its own Adam, losses by their formulas, one forward
 pass of the VAE for each of the two nets (with the same noise).
 """
+
 import mxnet as mx
 from mxnet import autograd
 
@@ -24,8 +25,13 @@ class SimpleLearner:
 
     def __init__(self, vae, disc, config):
         self.vae, self.disc, self.config = vae, disc, config
-        self.trainers = [mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": config["lr"]}, kvstore=None)
-                         for net in (vae, disc) if net is not None]
+        self.trainers = [
+            mx.gluon.Trainer(
+                net.collect_params(), "adam", {"learning_rate": config["lr"]}, kvstore=None
+            )
+            for net in (vae, disc)
+            if net is not None
+        ]
 
     def step(self, images, seed):
         x = mx.nd.array(images).astype("float32") / 255
@@ -58,7 +64,10 @@ class SimpleLearner:
                 loss = loss + config["disc_weight"] * verdict
         loss.backward()
         self.trainers[0].step(num_images)
-        return [float(x.asscalar()) if isinstance(x, mx.nd.NDArray) else float(x) for x in (pixel.sum(), kl.sum(), *sums)]
+        return [
+            float(x.asscalar()) if isinstance(x, mx.nd.NDArray) else float(x)
+            for x in (pixel.sum(), kl.sum(), *sums)
+        ]
 
     def _disc_parameters(self):
         return [p for p in self.disc.collect_params().values() if p.grad_req != "null"]

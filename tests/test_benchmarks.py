@@ -1,4 +1,5 @@
 """What the benchmarks count and compare; their speeds are for an idle machine, not for a test."""
+
 import json
 import pathlib
 import subprocess
@@ -24,14 +25,30 @@ def test_arithmetic_by_hand():
     layers = [784 * 400, 400 * 400, 400 * 400, 400 * 10, 5 * 400, 400 * 400, 400 * 400, 400 * 784]
     assert ceiling.arithmetic("mnist_densevae_bce") == 2 * (3 * sum(layers) - 784 * 400)
     disc = [784 * 200, 200]
-    assert ceiling.arithmetic("mnist_densevae_logreg") == 2 * (3 * sum(layers) - 784 * 400 + 2 * (3 * sum(disc) - 784 * 200) + 2 * sum(disc))
-    encoder = [32 * 32 * 32 * 3 * 16, 16 * 16 * 64 * 32 * 16, 8 * 8 * 128 * 64 * 16, 4 * 4 * 256 * 128 * 16, 4096 * 1024]
-    decoder = [512 * 256 * 16, 4 * 4 * 256 * 128 * 16, 8 * 8 * 128 * 64 * 16, 16 * 16 * 64 * 32 * 16, 32 * 32 * 32 * 3 * 16]
+    assert ceiling.arithmetic("mnist_densevae_logreg") == 2 * (
+        3 * sum(layers) - 784 * 400 + 2 * (3 * sum(disc) - 784 * 200) + 2 * sum(disc)
+    )
+    encoder = [
+        32 * 32 * 32 * 3 * 16,
+        16 * 16 * 64 * 32 * 16,
+        8 * 8 * 128 * 64 * 16,
+        4 * 4 * 256 * 128 * 16,
+        4096 * 1024,
+    ]
+    decoder = [
+        512 * 256 * 16,
+        4 * 4 * 256 * 128 * 16,
+        8 * 8 * 128 * 64 * 16,
+        16 * 16 * 64 * 32 * 16,
+        32 * 32 * 32 * 3 * 16,
+    ]
     assert ceiling.arithmetic("anime_convvae_bce") == 2 * (3 * sum(encoder + decoder) - encoder[0])
 
 
 def test_traffic_by_hand():
-    weights = sum(int(np.prod(p.shape)) for p in gluon_nets("mnist_densevae_bce")[0].collect_params().values())
+    weights = sum(
+        int(np.prod(p.shape)) for p in gluon_nets("mnist_densevae_bce")[0].collect_params().values()
+    )
     assert ceiling.traffic("mnist_densevae_bce") == 40 * weights and 1.2e6 < weights < 1.4e6
 
 
@@ -39,6 +56,7 @@ def test_traffic_by_hand():
 def test_pytorchs_nets_have_the_same_weights(name):
     pytest.importorskip("torch", reason="PyTorch (pip install -e '.[bench]') is not installed")
     import torch_steps
+
     for part, net in zip(("vae", "disc"), gluon_nets(name)):
         peer = torch_steps.build(name, part)
         assert (peer is None) == (net is None)
@@ -47,11 +65,29 @@ def test_pytorchs_nets_have_the_same_weights(name):
             assert sorted(map(tuple, (p.shape for p in peer.parameters()))) == sorted(ours)
 
 
-@pytest.mark.parametrize("way", ["ours", "original", "without one judged batch", "without flushed denormals"])
+@pytest.mark.parametrize(
+    "way", ["ours", "original", "without one judged batch", "without flushed denormals"]
+)
 def test_a_worker_trains_when_told_to(way, tmp_path):
-    np.save(tmp_path / "digits.npy", np.random.default_rng(0).integers(0, 256, (256, 1, 28, 28), np.uint8))
-    result = subprocess.run([sys.executable, "-W", "ignore", ROOT / "benchmarks" / "worker.py", way, "mnist_densevae_logreg", tmp_path / "digits.npy"],
-                            input="2\n3\n", stdout=subprocess.PIPE, text=True, check=True)
+    np.save(
+        tmp_path / "digits.npy",
+        np.random.default_rng(0).integers(0, 256, (256, 1, 28, 28), np.uint8),
+    )
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            ROOT / "benchmarks" / "worker.py",
+            way,
+            "mnist_densevae_logreg",
+            tmp_path / "digits.npy",
+        ],
+        input="2\n3\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     start, *measured = map(json.loads, result.stdout.splitlines())
     assert 0 < start["seconds_to_first_step"] < 60 and 50 < start["peak_megabytes"] < 2000
     assert len(measured) == 2 and all(0 < answer["seconds"] < 10 for answer in measured)
@@ -60,22 +96,55 @@ def test_a_worker_trains_when_told_to(way, tmp_path):
 def test_more_machines_on_paper_by_hand():
     network = {"bits_a_second": 8e9, "latency_seconds": 0.01}  # 1 GB/s
     assert distributed.predicted(0.5, 1e9, 1, 1, **network) == 0.5
-    assert distributed.predicted(0.5, 1e9, 2, 1, **network) == pytest.approx(0.5 + 2 * (1 + 0.01))  # the other's gradients to the server and back
+    assert distributed.predicted(0.5, 1e9, 2, 1, **network) == pytest.approx(
+        0.5 + 2 * (1 + 0.01)
+    )  # the other's gradients to the server and back
     assert distributed.predicted(0.5, 1e9, 8, 1, **network) == pytest.approx(0.5 + 2 * (7 + 0.01))
-    assert distributed.predicted(0.5, 1e9, 8, 8, **network) == pytest.approx(0.5 + 2 * (7 / 8 + 0.01))
+    assert distributed.predicted(0.5, 1e9, 8, 8, **network) == pytest.approx(
+        0.5 + 2 * (7 / 8 + 0.01)
+    )
     rows = distributed.on_paper(dict.fromkeys(distributed.SHARES, 0.5), 0)
-    assert rows[0] == {"batch_size": 64, "machines": 1, "servers": 1, "images_per_second": 128} and len(rows) == 14
+    assert (
+        rows[0] == {"batch_size": 64, "machines": 1, "servers": 1, "images_per_second": 128}
+        and len(rows) == 14
+    )
 
 
 def test_bytes_of_a_steps_gradients():
-    assert distributed.gradient_bytes("mnist_densevae_bce") == 4 * 1_276_394 and distributed.gradient_bytes("anime_densevae_bce") == 4 * 35_150_848
+    assert (
+        distributed.gradient_bytes("mnist_densevae_bce") == 4 * 1_276_394
+        and distributed.gradient_bytes("anime_densevae_bce") == 4 * 35_150_848
+    )
 
 
 def test_table_and_chart(tmp_path):
-    results = {"machine": {"cores": 2}, "ceiling": {"anime_convvae_convdisc": {"images_per_second": 200.0}}, "images_per_second": {
-        "anime_convvae_convdisc": {"ours": [90.0, 100.0, 400.0], "original": [50.0] * 3, "bfloat16": [120.0] * 3, "pytorch eager": [60.0] * 3,
-                                   "pytorch eager channels_last": [79.0, 80.0, 81.0]}}}
+    results = {
+        "machine": {"cores": 2},
+        "ceiling": {"anime_convvae_convdisc": {"images_per_second": 200.0}},
+        "images_per_second": {
+            "anime_convvae_convdisc": {
+                "ours": [90.0, 100.0, 400.0],
+                "original": [50.0] * 3,
+                "bfloat16": [120.0] * 3,
+                "pytorch eager": [60.0] * 3,
+                "pytorch eager channels_last": [79.0, 80.0, 81.0],
+            }
+        },
+    }
     row = train_step.table(results)[1].split()
-    assert row == ["anime_convvae_convdisc", "100", "80", "eager", "channels_last", "1.25", "50", "2.00", "120", "1.20", "200", "50%"]
+    assert row == [
+        "anime_convvae_convdisc",
+        "100",
+        "80",
+        "eager",
+        "channels_last",
+        "1.25",
+        "50",
+        "2.00",
+        "120",
+        "1.20",
+        "200",
+        "50%",
+    ]
     train_step.draw_chart(results, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000

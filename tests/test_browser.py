@@ -1,4 +1,5 @@
-"""The latent explorer in a real browser: headless Chromium opens the page that Voila serves, turns, draws, walks, and sees the pictures change."""
+"""The latent explorer in a real browser: headless Chromium opens the page that Voila serves, turns, draws, walks, and sees the images change."""
+
 import pathlib
 import re
 import shutil
@@ -12,7 +13,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import explorer as benchmark
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(benchmark.CHROMIUM is None, reason="no Chromium here (apt-get install chromium)")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        benchmark.CHROMIUM is None, reason="no Chromium here (apt-get install chromium)"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +27,24 @@ def page(tmp_path_factory):
     sync_api = pytest.importorskip("playwright.sync_api")
     folder = tmp_path_factory.mktemp("explorer")
     notebook = folder / "latent_explorer.ipynb"
-    papermill.execute_notebook(ROOT / "notebooks" / notebook.name, notebook, {"results_dir": str(folder / "results")}, prepare_only=True, progress_bar=False)
+    papermill.execute_notebook(
+        ROOT / "notebooks" / notebook.name,
+        notebook,
+        {"results_dir": str(folder / "results")},
+        prepare_only=True,
+        progress_bar=False,
+    )
     prepared = nbformat.read(notebook, as_version=4)
-    first = next(cell for cell in prepared.cells if cell.cell_type == "code" and "import d2lvae" in cell.source)
-    first.source += "\nfrom d2lvae import explorer\nexplorer.SMALL.update(num_train=640, epochs=2)"
+    first = next(
+        cell
+        for cell in prepared.cells
+        if cell.cell_type == "code" and "import d2lvae" in cell.source
+    )
+    first.source += "\nfrom d2lvae.demo import explorer\nexplorer.SMALL.update(num_train=640, epochs=2)"
     nbformat.write(prepared, notebook)
-    with sync_api.sync_playwright() as playwright, benchmark.served(notebook, folder / "log") as address, benchmark.tab_of(playwright, address) as tab:
+    with sync_api.sync_playwright() as playwright, benchmark.served(
+        notebook, folder / "log"
+    ) as address, benchmark.tab_of(playwright, address) as tab:
         tab.wait_for_selector("text=No finished run here yet")
         assert tab.locator(".d2lvae .progress-bar").count() == 1
         tab.wait_for_selector(".d2lvae img.first")
@@ -35,21 +53,36 @@ def page(tmp_path_factory):
 
 
 def changes(page, act, name="first"):
-    """Do something, and wait until the picture is another one."""
+    """Do something, and wait until the image is another one."""
     image = page.locator(f"img.{name}")
     before = image.get_attribute("src")
     act()
-    page.wait_for_function("([name, before]) => document.querySelector('img.' + name).src != before", arg=[name, before], timeout=10_000)
+    page.wait_for_function(
+        "([name, before]) => document.querySelector('img.' + name).src != before",
+        arg=[name, before],
+        timeout=10_000,
+    )
 
 
 def test_the_page_is_complete_and_fits_on_a_projector(page):
-    page.wait_for_function("[...document.querySelectorAll('.d2lvae img')].filter(image => image.naturalWidth == 28).length == 3")
-    assert page.locator(".d2lvae .widget-hslider").count() == 6 and page.get_by_text("taken for real").count() == 3
+    page.wait_for_function(
+        "[...document.querySelectorAll('.d2lvae img')].filter(image => image.naturalWidth == 28).length == 3"
+    )
+    assert (
+        page.locator(".d2lvae .widget-hslider").count() == 6
+        and page.get_by_text("taken for real").count() == 3
+    )
     for name in ("original", "first", "second"):
         box = page.locator(f"img.{name}").bounding_box()
-        assert box["width"] == box["height"] > 200 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] < 800
+        assert (
+            box["width"] == box["height"] > 200
+            and box["x"] + box["width"] <= 1280
+            and box["y"] + box["height"] < 800
+        )
     assert page.title() == "The latent explorer"
-    assert page.get_by_text("On paper").count() == 0, "the notebook's other cells are not on the page"
+    assert (
+        page.get_by_text("On paper").count() == 0
+    ), "the notebook's other cells are not on the page"
     assert len(list(page.folder.glob("results/explorer/images/*/*/vae.npz"))) == 2
     page.screenshot(path=str(page.folder / "page.png"))
     assert (page.folder / "page.png").stat().st_size > 20_000
@@ -70,7 +103,9 @@ def test_nothing_lies_on_a_sliders_number(page, width):
 
 def test_the_keyboard_turns_a_latent_and_the_answer_is_quick(page):
     milliseconds = sorted(benchmark.answers(page, 16))
-    assert 0 < milliseconds[7] < 500, "the machine may be busy with other tests; benchmarks/explorer.py measures"
+    assert (
+        0 < milliseconds[7] < 500
+    ), "the machine may be busy with other tests; benchmarks/explorer.py measures"
     changes(page, lambda: page.keyboard.press("PageUp"), "second")
 
 
@@ -99,7 +134,7 @@ def test_a_drawing_is_encoded(page):
 def test_buttons_sample_walk_and_go_back(page):
     changes(page, lambda: page.get_by_text("sample the prior").click())
     assert not page.locator("img.original").is_visible()
-    changes(page, lambda: page.get_by_text("back to the picture").click())
+    changes(page, lambda: page.get_by_text("back to the image").click())
     assert page.locator("img.original").is_visible()
     changes(page, lambda: page.locator(".widget-play button").first.click())
 
@@ -132,7 +167,10 @@ def test_another_net_can_be_chosen(page):
     other = page.locator("select").nth(0)
     labels = other.locator("option").all_inner_texts()
     assert len(labels) == 2
-    changes(page, lambda: other.select_option(label=next(label for label in labels if "LogReg" not in label)))
+    changes(
+        page,
+        lambda: other.select_option(label=next(label for label in labels if "LogReg" not in label)),
+    )
     assert page.locator(".d2lvae h3").first.is_visible()
 
 
@@ -158,18 +196,36 @@ def test_runs_that_cannot_be_shown_and_notes_leave_the_page_whole(page):
     (folder / "metrics.json").write_text(re.sub('"data_sha256": "..', '"data_sha256": "xx', record))
     page.folder.joinpath("second").mkdir()
     notebook = page.folder / "second" / "latent_explorer.ipynb"
-    papermill.execute_notebook(ROOT / "notebooks" / notebook.name, notebook, {"results_dir": str(results)}, prepare_only=True, progress_bar=False)
+    papermill.execute_notebook(
+        ROOT / "notebooks" / notebook.name,
+        notebook,
+        {"results_dir": str(results)},
+        prepare_only=True,
+        progress_bar=False,
+    )
     with benchmark.served(notebook, page.folder / "second" / "log") as address:
         tab = page.context.browser.new_page(viewport={"width": 1280, "height": 720})
         tab.goto(address)
         tab.wait_for_selector(".d2lvae img.first")
         nets = tab.locator("select").nth(0)
-        nets.select_option(label=next(label for label in nets.locator("option").all_inner_texts() if "LogReg" not in label and "MyVAE" not in label))
+        nets.select_option(
+            label=next(
+                label
+                for label in nets.locator("option").all_inner_texts()
+                if "LogReg" not in label and "MyVAE" not in label
+            )
+        )
         tab.wait_for_selector("text=not the images that this net was trained on")
-        nets.select_option(label=next(label for label in nets.locator("option").all_inner_texts() if "MyVAE" in label))
+        nets.select_option(
+            label=next(
+                label for label in nets.locator("option").all_inner_texts() if "MyVAE" in label
+            )
+        )
         tab.wait_for_selector("text=5 (in explorer) cannot be shown:")
         assert "MyVAE" not in nets.evaluate("select => select.options[select.selectedIndex].text")
-        tab.wait_for_function("[...document.querySelectorAll('.d2lvae img')].every(image => image.naturalWidth == 28)")
+        tab.wait_for_function(
+            "[...document.querySelectorAll('.d2lvae img')].every(image => image.naturalWidth == 28)"
+        )
         tab.screenshot(path=str(page.folder / "notes.png"))
         tab.locator("summary").click()
         tab.wait_for_selector("details[open] p")

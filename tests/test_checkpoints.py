@@ -1,4 +1,5 @@
 """Files of weights: whole or refused, never executed, never half-written."""
+
 import errno
 import json
 import os
@@ -7,10 +8,9 @@ import subprocess
 import sys
 import textwrap
 
+import d2lvae
 import numpy as np
 import pytest
-
-import d2lvae
 from d2lvae import training
 from d2lvae.storage import checkpoints, files
 from d2lvae.storage.checkpoints import CheckpointError
@@ -40,12 +40,12 @@ def test_the_latest_checkpoint_is_loaded_and_the_one_before_kept(tmp_path):
 
 
 def cut_short(content):
-    return content[:len(content) // 2]
+    return content[: len(content) // 2]
 
 
 def one_bit_flipped(content):
     middle = content.index(b"NUMPY") + 150
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:]
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def emptied(content):
@@ -80,7 +80,9 @@ def test_no_whole_checkpoint_is_an_error_that_names_the_files(tmp_path, damage):
     save(tmp_path, 0), save(tmp_path, 1)
     for path in tmp_path.iterdir():
         path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(CheckpointError, match=r"checkpoint\.npz.*checkpoint_previous\.npz.*resume to False"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint\.npz.*checkpoint_previous\.npz.*resume to False"
+    ):
         checkpoints.load_checkpoint(tmp_path, CONFIG)
 
 
@@ -112,7 +114,7 @@ def test_weights_of_another_size_are_refused(small_vae, small_disc):
     one, other = small_vae(), d2lvae.DenseVAE(num_latents=3, num_layers=1, num_hiddens=17)
     training.initialize(one, 0), training.initialize(other, 0)
     with pytest.raises(CheckpointError, match=r"\(16"):
-        checkpoints.set_net_arrays(one, checkpoints.net_arrays(other))
+        checkpoints.set_weights(one, checkpoints.get_weights(other))
 
 
 def test_loading_cannot_execute_code(tmp_path):
@@ -120,7 +122,9 @@ def test_loading_cannot_execute_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "exploded"),)
 
-    np.savez(tmp_path / "net.npz", record=np.frombuffer(b"{}", np.uint8), w=np.array([Bomb()], object))
+    np.savez(
+        tmp_path / "net.npz", record=np.frombuffer(b"{}", np.uint8), w=np.array([Bomb()], object)
+    )
     with pytest.raises(CheckpointError):
         d2lvae.load_net(tmp_path / "net.npz")
     (tmp_path / "net.npz").write_bytes(pickle.dumps(Bomb()))
@@ -136,7 +140,9 @@ def test_a_write_that_fails_leaves_the_earlier_version_and_nothing_else(tmp_path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OSError, match=r"checkpoint\.npz could not be written.*free some room") as caught:
+    with pytest.raises(
+        OSError, match=r"checkpoint\.npz could not be written.*free some room"
+    ) as caught:
         save(tmp_path, 1)
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
@@ -144,13 +150,15 @@ def test_a_write_that_fails_leaves_the_earlier_version_and_nothing_else(tmp_path
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="uses RLIMIT_FSIZE and SIGXFSZ as Linux has them")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="uses RLIMIT_FSIZE and SIGXFSZ as Linux has them"
+)
 def test_a_file_that_really_cannot_grow_leaves_the_earlier_version(tmp_path):
     """The system itself refuses the write, in the middle of the file."""
     script = textwrap.dedent(f"""
         import resource, signal
         import numpy as np
-        from d2lvae import checkpoints
+        from d2lvae.storage import checkpoints
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         config = {json.dumps(CONFIG)}
         def save(size, epoch):

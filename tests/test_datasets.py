@@ -1,4 +1,5 @@
 """Data by name, never by accident: what is damaged is refused, what is drawn says so."""
+
 import gzip
 import hashlib
 import pathlib
@@ -12,12 +13,11 @@ import numpy as np
 import PIL
 import pytest
 from conftest import idx
-
 from d2lvae import data as datasets
+from d2lvae.config import ParameterError
+from d2lvae.data import DataError, ImageSet, Offline, load_digits, load_mnist
 from d2lvae.sources import synthetic_digits, synthetic_faces
 from d2lvae.storage import paths
-from d2lvae.data import DataError, ImageSet, Offline, load_digits, load_mnist
-from d2lvae.config import ParameterError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -43,7 +43,10 @@ def test_gzipped_files(mnist_folder, monkeypatch, capsys):
     use(monkeypatch, folder)
     check_tiny(load_digits("mnist"), arrays)
     said = capsys.readouterr().out
-    assert "data: MNIST: 30 training and 20 validation pictures" in said and "NOT the published ones" in said
+    assert (
+        "data: MNIST: 30 training and 20 validation images" in said
+        and "NOT the published ones" in said
+    )
 
 
 def test_plain_files_and_a_mixture(mnist_folder, monkeypatch):
@@ -55,7 +58,7 @@ def test_plain_files_and_a_mixture(mnist_folder, monkeypatch):
     check_tiny(load_digits("auto"), arrays)
 
 
-def test_only_the_first_training_pictures(mnist_folder, monkeypatch):
+def test_only_the_first_training_images(mnist_folder, monkeypatch):
     folder, arrays = mnist_folder
     use(monkeypatch, folder)
     images = load_digits("mnist", num_train=7)
@@ -74,7 +77,9 @@ def as_kaggle_has_them(folder, layout):
             (folder / name / name).write_bytes(content)
         if layout == "dots within folders":
             (folder / name).mkdir(exist_ok=True)
-            (folder / name.replace("-idx", ".idx")).rename(folder / name / name.replace("-idx", ".idx"))
+            (folder / name.replace("-idx", ".idx")).rename(
+                folder / name / name.replace("-idx", ".idx")
+            )
 
 
 @pytest.mark.parametrize("layout", ["folders", "dots", "dots and folders", "dots within folders"])
@@ -107,24 +112,51 @@ def test_files_in_another_folder_below_are_pointed_at(mnist_folder, monkeypatch)
 
 
 DAMAGES = {
-    "truncated gzip": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array))[:-100], "truncated or corrupt"),
-    "corrupt gzip": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array))[:500] + b"\0" * 50 +
-                     gzip.compress(idx(array))[550:], "truncated or corrupt"),
+    "truncated gzip": (
+        TRAIN_IMAGES,
+        lambda array: gzip.compress(idx(array))[:-100],
+        "truncated or corrupt",
+    ),
+    "corrupt gzip": (
+        TRAIN_IMAGES,
+        lambda array: gzip.compress(idx(array))[:500]
+        + b"\0" * 50
+        + gzip.compress(idx(array))[550:],
+        "truncated or corrupt",
+    ),
     "not even gzip": (TRAIN_IMAGES, lambda array: b"<html>404</html>", "magic number"),
-    "wrong magic number": (TRAIN_IMAGES, lambda array: gzip.compress(b"\0\0\x0d\3" + idx(array)[4:]), "magic number"),
+    "wrong magic number": (
+        TRAIN_IMAGES,
+        lambda array: gzip.compress(b"\0\0\x0d\3" + idx(array)[4:]),
+        "magic number",
+    ),
     "empty": (TRAIN_IMAGES, lambda array: b"", "magic number.*found nothing"),
     "header cut short": (TRAIN_IMAGES, lambda array: idx(array)[:9], "announces"),
-    "too few bytes": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array)[:-1]), "announces 30 x 28 x 28"),
-    "too many bytes": (TRAIN_IMAGES, lambda array: gzip.compress(idx(array) + b"\0"), "announces 30 x 28 x 28"),
-    "a giant announced": (TRAIN_IMAGES, lambda array: b"\0\0\x08\3" + b"\xff" * 12 + b"\0" * 9, "announces"),
-    "labels for pictures": (TRAIN_IMAGES, lambda array: idx(array[:, 0, 0]), "28 x 28"),
-    "other counts": (TRAIN_LABELS, lambda array: idx(array[:-1]), "30 pictures.*29 labels"),
+    "too few bytes": (
+        TRAIN_IMAGES,
+        lambda array: gzip.compress(idx(array)[:-1]),
+        "announces 30 x 28 x 28",
+    ),
+    "too many bytes": (
+        TRAIN_IMAGES,
+        lambda array: gzip.compress(idx(array) + b"\0"),
+        "announces 30 x 28 x 28",
+    ),
+    "a giant announced": (
+        TRAIN_IMAGES,
+        lambda array: b"\0\0\x08\3" + b"\xff" * 12 + b"\0" * 9,
+        "announces",
+    ),
+    "labels for images": (TRAIN_IMAGES, lambda array: idx(array[:, 0, 0]), "28 x 28"),
+    "other counts": (TRAIN_LABELS, lambda array: idx(array[:-1]), "30 images.*29 labels"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("data", ["mnist", "auto"])
-def test_damaged_files_are_refused_by_name_and_never_replaced_silently(mnist_folder, monkeypatch, damage, data):
+def test_damaged_files_are_refused_by_name_and_never_replaced_silently(
+    mnist_folder, monkeypatch, damage, data
+):
     folder, arrays = mnist_folder
     use(monkeypatch, folder)
     name, spoil, message = DAMAGES[damage]
@@ -175,8 +207,11 @@ def mirror(mnist_folder, tmp_path, monkeypatch):
     folder, arrays = mnist_folder
     good, bad = tmp_path / "good", tmp_path / "bad"
     shutil.copytree(folder, good), shutil.copytree(folder, bad)
-    monkeypatch.setattr(datasets, "MNIST_FILES", {
-        name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays})
+    monkeypatch.setattr(
+        datasets,
+        "MNIST_FILES",
+        {name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays},
+    )
     monkeypatch.setattr(datasets, "MNIST_MIRRORS", (bad.as_uri() + "/", good.as_uri() + "/"))
     monkeypatch.setattr(datasets, "_answering_mirrors", lambda name: datasets.MNIST_MIRRORS)
     monkeypatch.setattr(datasets, "OPENER", urllib.request.build_opener())  # which opens files, too
@@ -199,7 +234,9 @@ def test_missing_files_are_downloaded_and_only_those(mirror, capsys):
 
 def test_a_wrong_checksum_is_set_aside_and_the_next_mirror_asked(mirror):
     good, bad, folder, arrays = mirror
-    wrong = gzip.compress(idx(arrays[TRAIN_IMAGES][::-1].copy()))  # well-formed, but not the published file
+    wrong = gzip.compress(
+        idx(arrays[TRAIN_IMAGES][::-1].copy())
+    )  # well-formed, but not the published file
     (bad / f"{TRAIN_IMAGES}.gz").write_bytes(wrong)
     check_tiny(load_digits("auto"), arrays)
     assert (folder / f"{TRAIN_IMAGES}.gz.wrong-sha256").read_bytes() == wrong
@@ -244,7 +281,10 @@ def test_drawn_by_name(capsys):
     np.testing.assert_array_equal(other.train[:50], images.train)
 
 
-@pytest.mark.parametrize("arguments, message", [(("MNIST",), "data must be 'auto'"), (("drawn", -5), "num_train must be")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(("MNIST",), "data must be 'auto'"), (("drawn", -5), "num_train must be")],
+)
 def test_a_wrong_name_or_number_is_refused(arguments, message):
     with pytest.raises(ParameterError, match=message):
         load_digits(*arguments)
@@ -252,22 +292,30 @@ def test_a_wrong_name_or_number_is_refused(arguments, message):
 
 def test_the_hash_tells_data_apart(tiny):
     assert tiny.sha256() == tiny.first(0).sha256() == datasets.drawn_digits(200).sha256()
-    assert len({tiny.sha256(), tiny.first(100).sha256(), datasets.drawn_digits(200, seed=1).sha256()}) == 3
+    assert (
+        len({tiny.sha256(), tiny.first(100).sha256(), datasets.drawn_digits(200, seed=1).sha256()})
+        == 3
+    )
 
 
-@pytest.mark.parametrize("array, remedy", [
-    (np.zeros((0, 1, 4, 4), np.uint8), ""),
-    (np.zeros((2, 1, 4, 4)), r"\* 255"),
-    (np.zeros((2, 1, 4, 4), np.int64), r"astype\('uint8'\)"),
-    (np.zeros((2, 4, 4), np.uint8), r"images\[:, None\]"),
-    (np.zeros((2, 4, 4, 3), np.uint8), r"transpose\(0, 3, 1, 2\)"),
-    (np.zeros((2, 4, 4, 1), np.uint8), r"transpose\(0, 3, 1, 2\)"),
-    ([[[[0]]]], r"numpy.asarray"),
-])
-def test_an_image_set_holds_uint8_pictures(array, remedy):
+@pytest.mark.parametrize(
+    "array, remedy",
+    [
+        (np.zeros((0, 1, 4, 4), np.uint8), ""),
+        (np.zeros((2, 1, 4, 4)), r"\* 255"),
+        (np.zeros((2, 1, 4, 4), np.int64), r"astype\('uint8'\)"),
+        (np.zeros((2, 4, 4), np.uint8), r"images\[:, None\]"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"transpose\(0, 3, 1, 2\)"),
+        (np.zeros((2, 4, 4, 1), np.uint8), r"transpose\(0, 3, 1, 2\)"),
+        ([[[[0]]]], r"numpy.asarray"),
+    ],
+)
+def test_an_image_set_holds_uint8_images(array, remedy):
     right = np.zeros((2, 1, 4, 4), np.uint8)
     for part, arrays in (("train", (array, right)), ("validation", (right, array))):
-        with pytest.raises(DataError, match=f"x: the {part} images must be a uint8 array.*{remedy}"):
+        with pytest.raises(
+            DataError, match=f"x: the {part} images must be a uint8 array.*{remedy}"
+        ):
             ImageSet("x", *arrays, "made here", False)
 
 
@@ -276,14 +324,43 @@ def test_images_of_ones_own_in_one_line(shape, capsys):
     train, validation = np.ones((6, *shape), np.uint8), np.zeros((2, *shape), np.uint8)
     images = ImageSet("fashion", train, validation)
     assert images.image_shape == shape and images.is_real and images.train_labels is None
-    assert str(images).startswith("fashion: 6 training and 2 validation pictures") and images.origin in str(images)
+    assert str(images).startswith(
+        "fashion: 6 training and 2 validation images"
+    ) and images.origin in str(images)
     assert len(images.first(3).train) == 3 and images.first(3).sha256() != images.sha256()
-    labels = ImageSet("fashion", train, validation, train_labels=np.arange(6), validation_labels=np.arange(2))
+    labels = ImageSet(
+        "fashion", train, validation, train_labels=np.arange(6), validation_labels=np.arange(2)
+    )
     assert labels.first(3).train_labels.tolist() == [0, 1, 2] and labels.sha256() == images.sha256()
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "../up", "a/b", "/tmp", "a\\b", "a\n", "a\0", "a\x1b[31m", ".hidden", "a ", "-p",
-                                  "*", "a[b]", "~", "$HOME", "a:b", "x" * 65, 7, None])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "../up",
+        "a/b",
+        "/tmp",
+        "a\\b",
+        "a\n",
+        "a\0",
+        "a\x1b[31m",
+        ".hidden",
+        "a ",
+        "-p",
+        "*",
+        "a[b]",
+        "~",
+        "$HOME",
+        "a:b",
+        "x" * 65,
+        7,
+        None,
+    ],
+)
 def test_a_name_that_would_not_do_in_a_folders_name(name):
     array = np.zeros((2, 1, 4, 4), np.uint8)
     with pytest.raises(DataError, match="name of a data set.*found") as caught:
@@ -291,7 +368,9 @@ def test_a_name_that_would_not_do_in_a_folders_name(name):
     assert repr(name) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["x", "MNIST", "drawn_faces", "_", "my faces", "v1.2-a+b", "Blüten", "花"])
+@pytest.mark.parametrize(
+    "name", ["x", "MNIST", "drawn_faces", "_", "my faces", "v1.2-a+b", "Blüten", "花"]
+)
 def test_a_name_that_does(name):
     array = np.zeros((2, 1, 4, 4), np.uint8)
     assert ImageSet(name, array, array).title == name.replace("_", " ")
@@ -308,6 +387,7 @@ def test_training_and_validation_belong_together():
 
 # what is drawn, beside what was drawn when the results were recorded
 
+
 def test_with_the_pinned_versions_nothing_is_noted(capsys):
     assert datasets.DRAWN_WITH == {"Pillow": PIL.__version__, "numpy": np.__version__}
     for seed in (0, 1):
@@ -318,7 +398,11 @@ def test_with_the_pinned_versions_nothing_is_noted(capsys):
 
 
 def test_the_recorded_versions_are_the_pinned_ones():
-    pins = (pathlib.Path(__file__).resolve().parent.parent / "constraints.txt").read_text().splitlines()
+    pins = (
+        (pathlib.Path(__file__).resolve().parent.parent / "constraints.txt")
+        .read_text()
+        .splitlines()
+    )
     for name, version in datasets.DRAWN_WITH.items():
         assert f"{name.lower()}=={version}" in pins
 
@@ -328,16 +412,19 @@ def test_other_drawings_by_another_pillow_are_noted_once(monkeypatch, capsys, se
     draw = synthetic_digits.draw_digits
 
     def otherwise(*arguments, **options):
-        pictures, labels = draw(*arguments, **options)
-        pictures[7, 0, 5, 5] += 1
-        return pictures, labels
+        images, labels = draw(*arguments, **options)
+        images[7, 0, 5, 5] += 1
+        return images, labels
 
     monkeypatch.setattr(PIL, "__version__", "99.0")
     monkeypatch.setattr(synthetic_digits, "draw_digits", otherwise)
     origin = datasets.drawn_digits(20, seed).origin
     assert f"seed {seed} with Pillow 99.0" in origin and "NOT" in origin
     [note] = capsys.readouterr().out.splitlines()
-    assert re.match(f"note: .*found Pillow 99.0 and numpy {np.__version__}.*expected Pillow 10.4.0 and numpy 1.23.5", note)
+    assert re.match(
+        f"note: .*found Pillow 99.0 and numpy {np.__version__}.*expected Pillow 10.4.0 and numpy 1.23.5",
+        note,
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -349,13 +436,16 @@ def test_another_pillow_that_draws_the_same_is_as_good(monkeypatch, capsys, seed
 def test_sizes_without_a_record_are_not_compared(monkeypatch, capsys):
     monkeypatch.setattr(PIL, "__version__", "99.0")
     faces = np.zeros((4, 3, 16, 16), np.uint8)
-    assert datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0" and not capsys.readouterr().out
+    assert (
+        datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0"
+        and not capsys.readouterr().out
+    )
 
 
-def cost_of_a_perfect_reconstruction(pictures):
-    """BCE, in nats an image, of pictures under themselves: grey pixels cost even when they are right."""
-    grey = pictures[(pictures > 0) & (pictures < 255)] / 255
-    return -(grey * np.log(grey) + (1 - grey) * np.log(1 - grey)).sum() / len(pictures)
+def cost_of_a_perfect_reconstruction(images):
+    """BCE, in nats an image, of images under themselves: grey pixels cost even when they are right."""
+    grey = images[(images > 0) & (images < 255)] / 255
+    return -(grey * np.log(grey) + (1 - grey) * np.log(1 - grey)).sum() / len(images)
 
 
 def test_the_drawn_digits_least_bce_is_what_the_notebooks_say(tiny):
@@ -365,9 +455,16 @@ def test_the_drawn_digits_least_bce_is_what_the_notebooks_say(tiny):
 def test_the_published_files(tmp_path, capsys):
     folder = paths.data_root() / "mnist"
     if any(datasets._find(folder, name) is None for name in datasets.MNIST_FILES):
-        pytest.skip("the real MNIST files are not here (set D2LVAE_DATA to the folder above mnist/)")
+        pytest.skip(
+            "the real MNIST files are not here (set D2LVAE_DATA to the folder above mnist/)"
+        )
     images = load_mnist(folder)
-    assert images.train.shape == (60_000, 1, 28, 28) and images.validation.shape == (10_000, 1, 28, 28)
+    assert images.train.shape == (60_000, 1, 28, 28) and images.validation.shape == (
+        10_000,
+        1,
+        28,
+        28,
+    )
     assert list(images.validation_labels[:10]) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert images.train.mean() == pytest.approx(33.318, abs=1e-3) and "NOT" not in images.origin
     assert cost_of_a_perfect_reconstruction(images.validation) == pytest.approx(45.5, abs=0.1)

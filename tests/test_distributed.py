@@ -1,4 +1,5 @@
 """Several workers train together what one would train alone: shares and noise, the roll call, and real processes."""
+
 import json
 import os
 import pathlib
@@ -10,23 +11,22 @@ import sys
 import textwrap
 import time
 
+import d2lvae
+import helpers
 import mxnet as mx
 import numpy as np
 import pytest
-
-import d2lvae
 from d2lvae import runs, training
+from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group, rollcall
 from d2lvae.engine import layers
-from d2lvae.storage.checkpoints import read_arrays
 from d2lvae.engine.hybridize import Graph
-from d2lvae.config import ParameterError
-import helpers
+from d2lvae.storage.checkpoints import read_arrays
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TRAININGS = {  # name: (discriminator, what differs from the common parameters)
     "vae": (False, {}),
-    "last minibatch of one picture": (False, {"num_train": 193}),
+    "last minibatch of one image": (False, {"num_train": 193}),
     "both": (True, {"learned_loss": "both"}),
 }
 SCRIPT = textwrap.dedent("""
@@ -46,18 +46,43 @@ SCRIPT = textwrap.dedent("""
 
 def config_of(name, results_dir, **more):
     disc, differing = TRAININGS[name]
-    return {**dict(data="drawn", num_train=200, epochs=3, batch_size=64, lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0,
-                   disc_weight=float(disc), seed=0, resume=False, results_dir=str(results_dir)), **differing, **more}
+    return {
+        **dict(
+            data="drawn",
+            num_train=200,
+            epochs=3,
+            batch_size=64,
+            lr=1e-3,
+            pixel_loss="bce",
+            pixel_weight=1.0,
+            kl_weight=1.0,
+            disc_weight=float(disc),
+            seed=0,
+            resume=False,
+            results_dir=str(results_dir),
+        ),
+        **differing,
+        **more,
+    }
 
 
 def alone(name, results_dir, **more):
     config = config_of(name, results_dir, **more)
     disc = d2lvae.DenseLogReg(1, 8) if TRAININGS[name][0] else None
-    return helpers.fit(d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), config, disc)
+    return helpers.fit(
+        d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), config, disc
+    )
 
 
 def losses(history):
-    return [[value for name, value in record.items() if name not in ("epoch", "seconds", "images_per_second")] for record in history]
+    return [
+        [
+            value
+            for name, value in record.items()
+            if name not in ("epoch", "seconds", "images_per_second")
+        ]
+        for record in history
+    ]
 
 
 class Group:
@@ -68,12 +93,28 @@ class Group:
         self.environments = launcher.environments(workers, servers, launcher.free_port())
         self.processes, self.folder = {}, folder
         for name, own in self.environments.items():
-            words = command if name.startswith("worker") else [sys.executable, "-m", "d2lvae.distributed"]
-            self.start(name, words, {**os.environ, "PYTHONUNBUFFERED": "1", **own, "OMP_NUM_THREADS": "1", **environment})
+            words = (
+                command
+                if name.startswith("worker")
+                else [sys.executable, "-m", "d2lvae.distributed"]
+            )
+            self.start(
+                name,
+                words,
+                {
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    **own,
+                    "OMP_NUM_THREADS": "1",
+                    **environment,
+                },
+            )
 
     def start(self, name, words, environment):
         with open(self.folder / name, "w") as file:
-            self.processes[name] = subprocess.Popen(words, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+            self.processes[name] = subprocess.Popen(
+                words, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+            )
 
     def said(self, name):
         return (self.folder / name).read_text()
@@ -88,7 +129,10 @@ class Group:
         """The exit codes of all, who have to end within some time."""
         until = time.monotonic() + seconds
         try:
-            return {name: process.wait(max(0.1, until - time.monotonic())) for name, process in self.processes.items()}
+            return {
+                name: process.wait(max(0.1, until - time.monotonic()))
+                for name, process in self.processes.items()
+            }
         finally:
             self.end()
 
@@ -117,15 +161,21 @@ def test_shares_are_those_of_array_split(size, num_images):
 
 def test_one_worker_shares_with_nobody():
     assert process_group.ALONE.share(64) == (64, 0, 64, True)
-    assert process_group.ALONE.gather({"a": 1}) == [{"a": 1}] and process_group.ALONE.total([1.5]) == [1.5]
+    assert process_group.ALONE.gather({"a": 1}) == [{"a": 1}] and process_group.ALONE.total(
+        [1.5]
+    ) == [1.5]
 
 
 @pytest.mark.parametrize("whole, num_latents", [(64, 5), (7, 3), (64, 512)])
 def test_noise_of_a_share_is_its_rows_of_the_whole_minibatchs(whole, num_latents):
     def noise(share):
         size = share.stop - share.start
-        graph = Graph(lambda x: [x + layers.noise_like(x, num_latents), layers.noise_like(x, num_latents)], 1, size,
-                      None if size == whole else share)
+        graph = Graph(
+            lambda x: [x + layers.noise_like(x, num_latents), layers.noise_like(x, num_latents)],
+            1,
+            size,
+            None if size == whole else share,
+        )
         mx.random.seed(3)
         return [array.asnumpy() for array in graph(mx.nd.zeros((size, num_latents)))]
 
@@ -133,7 +183,7 @@ def test_noise_of_a_share_is_its_rows_of_the_whole_minibatchs(whole, num_latents
     assert (first != second).all()
     for share in (process_group.Share(whole, 0, 2), process_group.Share(whole, whole // 2, whole)):
         for found, expected in zip(noise(share), (first, second)):
-            np.testing.assert_array_equal(found, expected[share.start:share.stop])
+            np.testing.assert_array_equal(found, expected[share.start : share.stop])
 
 
 def test_alone_the_graphs_are_what_they_were(config, small_vae):
@@ -149,10 +199,24 @@ def test_alone_the_graphs_are_what_they_were(config, small_vae):
 def test_what_the_launcher_sets():
     found = launcher.environments(3, 2, 5000, gpus=["4", "7"], cores=8)
     assert list(found) == ["scheduler", "server 0", "server 1", "worker 0", "worker 1", "worker 2"]
-    assert [own["DMLC_ROLE"] for own in found.values()] == ["scheduler", "server", "server", "worker", "worker", "worker"]
+    assert [own["DMLC_ROLE"] for own in found.values()] == [
+        "scheduler",
+        "server",
+        "server",
+        "worker",
+        "worker",
+        "worker",
+    ]
     assert [found[f"worker {i}"]["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "7", "4"]
-    assert [own["OMP_NUM_THREADS"] for name, own in launcher.environments(3, 1, 5000, cores=8).items() if "worker" in name] == ["2"] * 3
-    assert launcher.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"] == "5"
+    assert [
+        own["OMP_NUM_THREADS"]
+        for name, own in launcher.environments(3, 1, 5000, cores=8).items()
+        if "worker" in name
+    ] == ["2"] * 3
+    assert (
+        launcher.environments(3, 1, 5000, cores=8, threads="5")["worker 2"]["OMP_NUM_THREADS"]
+        == "5"
+    )
     for own in found.values():
         group = cluster.cluster(own)
         assert group[1:] == ("127.0.0.1", 5000, 5001, 3, 2, 300)
@@ -161,40 +225,73 @@ def test_what_the_launcher_sets():
 def test_each_workers_notebook_has_a_name_of_its_own():
     command = ["papermill", "notebooks/a.ipynb", "results/out.ipynb", "-p", "epochs", "2"]
     assert launcher.command_of(command, 0) == command
-    assert launcher.command_of(command, 2) == [*command[:2], "results/out_worker_2.ipynb", *command[3:]]
+    assert launcher.command_of(command, 2) == [
+        *command[:2],
+        "results/out_worker_2.ipynb",
+        *command[3:],
+    ]
     assert launcher.command_of(["python", "train.py"], 1) == ["python", "train.py"]
 
 
 GOOD = launcher.environments(2, 1, 5000)["worker 1"]
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("DMLC_ROLE", None, "needs DMLC_ROLE, 'worker' for a notebook, in the environment; found None"),
-    ("DMLC_PS_ROOT_URI", None, "needs DMLC_PS_ROOT_URI, the scheduler's address"),
-    ("DMLC_PS_ROOT_URI", "no.such.host.invalid", "DMLC_PS_ROOT_URI is 'no.such.host.invalid', which has no address"),
-    ("DMLC_PS_ROOT_PORT", "ninety", "needs DMLC_PS_ROOT_PORT, a port from 1 to 65534, in the environment; found 'ninety'"),
-    ("DMLC_NUM_WORKER", "0", "needs DMLC_NUM_WORKER, a whole number of at least 1"),
-    ("DMLC_NUM_SERVER", None, "needs DMLC_NUM_SERVER, a whole number of at least 1, in the environment; found None"),
-])
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        (
+            "DMLC_ROLE",
+            None,
+            "needs DMLC_ROLE, 'worker' for a notebook, in the environment; found None",
+        ),
+        ("DMLC_PS_ROOT_URI", None, "needs DMLC_PS_ROOT_URI, the scheduler's address"),
+        (
+            "DMLC_PS_ROOT_URI",
+            "no.such.host.invalid",
+            "DMLC_PS_ROOT_URI is 'no.such.host.invalid', which has no address",
+        ),
+        (
+            "DMLC_PS_ROOT_PORT",
+            "ninety",
+            "needs DMLC_PS_ROOT_PORT, a port from 1 to 65534, in the environment; found 'ninety'",
+        ),
+        ("DMLC_NUM_WORKER", "0", "needs DMLC_NUM_WORKER, a whole number of at least 1"),
+        (
+            "DMLC_NUM_SERVER",
+            None,
+            "needs DMLC_NUM_SERVER, a whole number of at least 1, in the environment; found None",
+        ),
+    ],
+)
 def test_a_wrong_environment_is_named(name, value, message):
-    environment = {**GOOD, name: value} if value else {key: text for key, text in GOOD.items() if key != name}
+    environment = (
+        {**GOOD, name: value} if value else {key: text for key, text in GOOD.items() if key != name}
+    )
     with pytest.raises(cluster.DistributedError, match=message.replace("(", r"\(")):
         cluster.cluster(environment)
 
 
-def test_a_role_without_dist_sync_and_dist_sync_without_a_role(monkeypatch, config, small_vae, tiny):
+def test_a_role_without_dist_sync_and_dist_sync_without_a_role(
+    monkeypatch, config, small_vae, tiny
+):
     monkeypatch.setenv("DMLC_ROLE", "worker")
-    with pytest.raises(ParameterError, match="kvstore is 'local', but DMLC_ROLE is 'worker'.*-p kvstore dist_sync, or unset DMLC_ROLE"):
+    with pytest.raises(
+        ParameterError,
+        match="kvstore is 'local', but DMLC_ROLE is 'worker'.*-p kvstore dist_sync, or unset DMLC_ROLE",
+    ):
         helpers.fit(small_vae(), tiny, config)
     monkeypatch.delenv("DMLC_ROLE")
     with pytest.raises(cluster.DistributedError, match="needs DMLC_ROLE"):
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist_sync"})
-    with pytest.raises(ParameterError, match="kvstore must be 'local' or 'dist_sync'; found 'dist-sync'"):
+    with pytest.raises(
+        ParameterError, match="kvstore must be 'local' or 'dist_sync'; found 'dist-sync'"
+    ):
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
 
 
 class Pretended(process_group.Team):
     """A worker of two, whose other one says what the test wants."""
+
     size = 2
 
     def __init__(self, other):
@@ -207,11 +304,16 @@ class Pretended(process_group.Team):
 def test_workers_about_to_train_different_things_are_refused(config):
     settings = {"batch_size": 64, "lr": 1e-3}
     other = Pretended(lambda mine: ["elsewhere", {**mine[1], "lr": 2e-3}])
-    with pytest.raises(runs.RunError, match=r"worker 1 on elsewhere is about to train something else .*\(lr 0.002 there, 0.001 on worker 0\)"):
-        runs._agree(other, settings, config)
-    runs._agree(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings, config)
-    with pytest.raises(ParameterError, match="batch_size must be at least the number of workers, 2, .* found 1"):
-        runs._agree(other, {"batch_size": 1}, config)
+    with pytest.raises(
+        runs.RunError,
+        match=r"worker 1 on elsewhere is about to train something else .*\(lr 0.002 there, 0.001 on worker 0\)",
+    ):
+        runs._check_same_config(other, settings, config)
+    runs._check_same_config(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings, config)
+    with pytest.raises(
+        ParameterError, match="batch_size must be at least the number of workers, 2, .* found 1"
+    ):
+        runs._check_same_config(other, {"batch_size": 1}, config)
 
 
 @pytest.fixture
@@ -222,7 +324,9 @@ def listener(monkeypatch):
 
     def start(**changes):
         port = launcher.free_port()
-        group = cluster.Cluster("scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60))
+        group = cluster.Cluster(
+            "scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60)
+        )
         ended = []
         found = rollcall._Listener(group, ended.append)
         found.ended = ended
@@ -256,15 +360,22 @@ def test_roll_call_of_a_good_training(listener):
 
 
 def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener):
-    for words, act in (("has died", lambda each: each.line.connection.shutdown(socket.SHUT_RDWR)),
-                       ("has not been heard of for 1 s", lambda each: setattr(each.line, "send", lambda *message: False)),
-                       ("has stopped: RunError: disk full", lambda each: each.leave("RunError: disk full"))):
+    for words, act in (
+        ("has died", lambda each: each.line.connection.shutdown(socket.SHUT_RDWR)),
+        (
+            "has not been heard of for 1 s",
+            lambda each: setattr(each.line, "send", lambda *message: False),
+        ),
+        ("has stopped: RunError: disk full", lambda each: each.leave("RunError: disk full")),
+    ):
         found, group = listener()
         members = [member(group, role) for role in ("server", "worker", "worker")]
         until(lambda: members[0].attendance.startswith("2 of 2 workers and 1 of 1"))
         act(members[1])
         until(lambda: members[2].trouble)
-        with pytest.raises(cluster.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"):
+        with pytest.raises(
+            cluster.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"
+        ):
             members[2].check()
         until(lambda: found.ended)  # the members are told first
         assert words in found.ended[0]
@@ -273,7 +384,9 @@ def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener)
 def test_the_attendance_told_last_is_the_newest(listener):
     found, group = listener()
     attendance, delays = found.attendance, iter((0.6, 0.3, 0.0))
-    found.attendance = lambda: [attendance(), time.sleep(next(delays))][0]  # who joined first is slowest to tell it
+    found.attendance = lambda: [attendance(), time.sleep(next(delays))][
+        0
+    ]  # who joined first is slowest to tell it
     members = []
     for role in ("server", "worker", "worker"):
         members.append(member(group, role))
@@ -290,7 +403,9 @@ def test_roll_call_misses_who_has_left_too_early(listener):
     until(lambda: members[2].left)
     members[2].check()
     time.sleep(rollcall.SILENCE + 0.1)
-    with pytest.raises(cluster.DistributedError, match="has ended its part, while this one still needs it"):
+    with pytest.raises(
+        cluster.DistributedError, match="has ended its part, while this one still needs it"
+    ):
         members[2].check()
 
 
@@ -298,7 +413,9 @@ def test_roll_call_does_not_wait_for_ever_for_who_does_not_come(listener):
     found, group = listener(join_seconds=1)
     members = [member(group, role) for role in ("server", "worker")]
     until(lambda: members[1].trouble)
-    assert members[1].trouble.startswith("1 of 2 workers and 1 of 1 servers joined, and nobody else within 1 s")
+    assert members[1].trouble.startswith(
+        "1 of 2 workers and 1 of 1 servers joined, and nobody else within 1 s"
+    )
     lonely = rollcall.Member(group._replace(role="worker", roll_call_port=launcher.free_port()))
     until(lambda: lonely.trouble)
     assert "does not answer within 1 s (Connection refused): start it" in lonely.trouble
@@ -321,9 +438,18 @@ def test_roll_call_refuses_who_is_too_many_or_counts_otherwise(listener):
 
 @pytest.mark.slow
 def test_a_servers_role_in_a_notebooks_environment_is_refused_at_once():
-    said = subprocess.run([sys.executable, "-c", "import d2lvae"], env={**os.environ, **GOOD, "DMLC_ROLE": "server"}, cwd=ROOT,
-                          stderr=subprocess.PIPE, text=True, timeout=30)
-    assert said.returncode == 1 and "DMLC_ROLE is 'server' in the environment of this process" in said.stderr
+    said = subprocess.run(
+        [sys.executable, "-c", "import d2lvae"],
+        env={**os.environ, **GOOD, "DMLC_ROLE": "server"},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+    )
+    assert (
+        said.returncode == 1
+        and "DMLC_ROLE is 'server' in the environment of this process" in said.stderr
+    )
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +457,16 @@ def group(tmp_path_factory):
     """Two workers that have finished three trainings, and were at a fourth one when the second worker was killed."""
     folder = tmp_path_factory.mktemp("group")
     configs = [config_of(name, folder / "results", kvstore="dist_sync") for name in TRAININGS]
-    found = Group(folder, 2, script([*configs, config_of("vae", folder / "results", kvstore="dist_sync", epochs=4, pause=0.1)]))
+    found = Group(
+        folder,
+        2,
+        script(
+            [
+                *configs,
+                config_of("vae", folder / "results", kvstore="dist_sync", epochs=4, pause=0.1),
+            ]
+        ),
+    )
     try:
         found.wait_for("worker 0", "epoch   1:", times=len(TRAININGS) + 1)
         found.processes["worker 1"].kill()
@@ -345,27 +480,41 @@ def group(tmp_path_factory):
 @pytest.mark.slow
 def test_two_workers_train_what_one_does(group, tmp_path):
     seen = [re.findall("^SEEN (.*)$", group.said(f"worker {rank}"), re.M) for rank in range(2)]
-    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS), "pictures of all workers"
+    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS), "images of all workers"
     assert "epoch" not in group.said("worker 1")
-    assert group.said("worker 1").count("worker 1 of 2: worker 0 has written the results") == len(TRAININGS)
+    assert group.said("worker 1").count("worker 1 of 2: worker 0 has written the results") == len(
+        TRAININGS
+    )
     for name in TRAININGS:
         single = alone(name, tmp_path)
         folder = group.results / single.folder.relative_to(tmp_path)
         arrays, record = read_arrays(folder / "checkpoint.npz")
         metrics = json.loads((folder / "metrics.json").read_text())
-        np.testing.assert_allclose(losses(record["history"]), losses(single.history), rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            losses(record["history"]), losses(single.history), rtol=1e-4, err_msg=name
+        )
         assert record["workers"] == metrics["workers"] == 2 and single.metrics["workers"] == 1
         assert metrics["config"] == single.metrics["config"]
         expected = read_arrays(single.folder / "checkpoint.npz")[0]
         for key in (key for key in expected if "adam" not in key):
-            np.testing.assert_allclose(arrays[key], expected[key], rtol=1e-2, atol=1e-4, err_msg=f"{name}: {key}")
+            np.testing.assert_allclose(
+                arrays[key], expected[key], rtol=1e-2, atol=1e-4, err_msg=f"{name}: {key}"
+            )
 
 
 @pytest.mark.slow
 def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tmp_path, capfd):
     """The restart by the launcher; its second worker sees nothing of the first one's files."""
-    assert group.exit_codes == {"scheduler": 1, "server 0": 1, "worker 0": 1, "worker 1": -signal.SIGKILL}
-    assert re.search(r"DistributedError: the worker 1 on \S+ \(process \d+\) has died.*-p resume True .* of 4 epochs are kept\)", group.said("worker 0"))
+    assert group.exit_codes == {
+        "scheduler": 1,
+        "server 0": 1,
+        "worker 0": 1,
+        "worker 1": -signal.SIGKILL,
+    }
+    assert re.search(
+        r"DistributedError: the worker 1 on \S+ \(process \d+\) has died.*-p resume True .* of 4 epochs are kept\)",
+        group.said("worker 0"),
+    )
     assert "has died" in group.said("scheduler") and "has died" in group.said("server 0")
     config = config_of("vae", group.results, kvstore="dist_sync", epochs=4, resume=True)
     elsewhere = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
@@ -373,8 +522,18 @@ def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tm
     command[4] = elsewhere + command[4]
     assert launcher.main(["--workers", "2", "--", *command]) == 0
     said = capfd.readouterr().out
-    assert re.search("^worker 0[|] resume: going on after [23] of 4 epochs", said, re.M) and "worker 1| resume" not in said
+    assert (
+        re.search("^worker 0[|] resume: going on after [23] of 4 epochs", said, re.M)
+        and "worker 1| resume" not in said
+    )
     [path] = group.results.glob("images/*/3_1_16_bce_4_*/checkpoint.npz")
-    np.testing.assert_allclose(losses(read_arrays(path)[1]["history"]), losses(alone("vae", tmp_path, epochs=4).history), rtol=1e-4)
+    np.testing.assert_allclose(
+        losses(read_arrays(path)[1]["history"]),
+        losses(alone("vae", tmp_path, epochs=4).history),
+        rtol=1e-4,
+    )
     drawn_again = alone("vae", group.results, epochs=4, resume=True)
-    assert drawn_again.metrics["workers"] == 2 and "begun by 2 worker(s), now there are 1" in capfd.readouterr().out
+    assert (
+        drawn_again.metrics["workers"] == 2
+        and "begun by 2 worker(s), now there are 1" in capfd.readouterr().out
+    )

@@ -1,4 +1,5 @@
 """Distributed training with every net, every kind of death and separate networks: minutes, so only `make dist-test` runs it."""
+
 import json
 import os
 import re
@@ -11,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-
 from d2lvae.storage.checkpoints import read_arrays
 from test_distributed import ROOT, Group, config_of, losses, script
 
@@ -31,8 +31,8 @@ FACES = textwrap.dedent("""
     }
 
     def faces():
-        pictures, factors = drawing_faces.draw_faces(84, image_size=32)
-        return datasets.ImageSet("drawn_faces", pictures[20:], pictures[:20], "drawn by rule from seed 0", False)
+        images, factors = drawing_faces.draw_faces(84, image_size=32)
+        return datasets.ImageSet("drawn_faces", images[20:], images[:20], "drawn by rule from seed 0", False)
 
     def train(name, config):
         vae, disc = NETS[name]()
@@ -62,26 +62,45 @@ def test_every_net(tmp_path, workers, servers):
     namespace = {"__name__": "here"}
     exec(FACES, namespace)
     names = list(namespace["NETS"])
-    configs = [{**faces_config(tmp_path / "several", kvstore="dist_sync"), "net": name} for name in names]
-    group = Group(tmp_path / "group", workers, [sys.executable, "-W", "ignore", "-c", FACES, json.dumps(configs)], servers)
+    configs = [
+        {**faces_config(tmp_path / "several", kvstore="dist_sync"), "net": name} for name in names
+    ]
+    group = Group(
+        tmp_path / "group",
+        workers,
+        [sys.executable, "-W", "ignore", "-c", FACES, json.dumps(configs)],
+        servers,
+    )
     assert group.codes(300) == dict.fromkeys(group.processes, 0), group.said("worker 0")
-    seen = [re.findall("^SEEN (.*)$", group.said(f"worker {rank}"), re.M) for rank in range(workers)]
+    seen = [
+        re.findall("^SEEN (.*)$", group.said(f"worker {rank}"), re.M) for rank in range(workers)
+    ]
     assert all(each == seen[0] for each in seen) and len(seen[0]) == len(names)
     for name in names:
         single = namespace["train"](name, faces_config(tmp_path / "one"))
         [path] = (tmp_path / "several" / name).glob("images/*/*/checkpoint.npz")
         history = read_arrays(path)[1]["history"]
-        if "conv" in name:  # BatchNorm's statistics are of each worker's own pictures
-            found, expected = ([record["loss"] for record in each] for each in (history, single.history))
-            print(f"{name}, {workers} workers: the loss differs by {abs(np.divide(found, expected) - 1).max():.1e}")
+        if "conv" in name:  # BatchNorm's statistics are of each worker's own images
+            found, expected = (
+                [record["loss"] for record in each] for each in (history, single.history)
+            )
+            print(
+                f"{name}, {workers} workers: the loss differs by {abs(np.divide(found, expected) - 1).max():.1e}"
+            )
             np.testing.assert_allclose(found, expected, rtol=0.02, err_msg=name)
         else:
-            np.testing.assert_allclose(losses(history), losses(single.history), rtol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                losses(history), losses(single.history), rtol=1e-4, err_msg=name
+            )
 
 
 def test_resumed_equals_uninterrupted_with_batchnorm(tmp_path):
     def run(folder, **more):
-        config = {**faces_config(tmp_path / folder, kvstore="dist_sync"), "net": "conv + conv", **more}
+        config = {
+            **faces_config(tmp_path / folder, kvstore="dist_sync"),
+            "net": "conv + conv",
+            **more,
+        }
         command = [sys.executable, "-W", "ignore", "-c", FACES, json.dumps([config])]
         return Group(tmp_path / "group", 2, command), tmp_path / folder
 
@@ -93,29 +112,57 @@ def test_resumed_equals_uninterrupted_with_batchnorm(tmp_path):
     killed.codes()
     resumed, found = run("killed", epochs=4, resume=True)
     assert set(resumed.codes(120).values()) == {0}
-    [here], [there] = (folder.glob("conv + conv/images/*/*/checkpoint.npz") for folder in (found, expected))
+    [here], [there] = (
+        folder.glob("conv + conv/images/*/*/checkpoint.npz") for folder in (found, expected)
+    )
     (arrays, record), (expected_arrays, expected_record) = read_arrays(here), read_arrays(there)
-    assert losses(record["history"]) == losses(expected_record["history"]) and len(record["history"]) == 4
+    assert (
+        losses(record["history"]) == losses(expected_record["history"])
+        and len(record["history"]) == 4
+    )
     for name, array in expected_arrays.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize("name, number, message", [
-    ("worker 0", signal.SIGKILL, r"the worker 0 on \S+ \(process \d+\) has died"),
-    ("server 0", signal.SIGKILL, r"the server on \S+ \(process \d+\) has died"),
-    ("scheduler", signal.SIGKILL, r"the scheduler at 127.0.0.1:\d+ has died"),
-    ("worker 1", signal.SIGSTOP, r"the worker 1 on \S+ \(process \d+\) has not been heard of for 20 s"),
-    ("server 0", signal.SIGSTOP, r"the server on \S+ \(process \d+\) has not been heard of for 20 s"),
-    ("scheduler", signal.SIGSTOP, r"the scheduler at 127.0.0.1:\d+ has not been heard of for 20 s"),
-])
-def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(tmp_path, name, number, message):
-    group = Group(tmp_path, 2, script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]))
+@pytest.mark.parametrize(
+    "name, number, message",
+    [
+        ("worker 0", signal.SIGKILL, r"the worker 0 on \S+ \(process \d+\) has died"),
+        ("server 0", signal.SIGKILL, r"the server on \S+ \(process \d+\) has died"),
+        ("scheduler", signal.SIGKILL, r"the scheduler at 127.0.0.1:\d+ has died"),
+        (
+            "worker 1",
+            signal.SIGSTOP,
+            r"the worker 1 on \S+ \(process \d+\) has not been heard of for 20 s",
+        ),
+        (
+            "server 0",
+            signal.SIGSTOP,
+            r"the server on \S+ \(process \d+\) has not been heard of for 20 s",
+        ),
+        (
+            "scheduler",
+            signal.SIGSTOP,
+            r"the scheduler at 127.0.0.1:\d+ has not been heard of for 20 s",
+        ),
+    ],
+)
+def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(
+    tmp_path, name, number, message
+):
+    group = Group(
+        tmp_path,
+        2,
+        script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]),
+    )
     try:
         group.wait_for("worker 0", "epoch   0:")
         group.processes[name].send_signal(number)
         others = {key: process for key, process in group.processes.items() if key != name}
         start = time.monotonic()
-        assert {key: process.wait(60) for key, process in others.items()} == dict.fromkeys(others, 1)
+        assert {key: process.wait(60) for key, process in others.items()} == dict.fromkeys(
+            others, 1
+        )
         print(f"{name}, {number.name}: all others had ended after {time.monotonic() - start:.1f} s")
     finally:
         group.end()
@@ -125,8 +172,12 @@ def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(tmp_path, n
 
 def test_the_launcher_is_killed_and_all_end(tmp_path):
     command = script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)])
-    launcher = subprocess.Popen([sys.executable, "-m", "d2lvae.distributed", "--workers", "2", "--", *command], cwd=ROOT,
-                                stdout=subprocess.PIPE, text=True)
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "d2lvae.distributed", "--workers", "2", "--", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     for line in launcher.stdout:
         if "epoch   0:" in line:
             break
@@ -142,7 +193,11 @@ def test_the_launcher_is_killed_and_all_end(tmp_path):
 
 
 def test_ctrl_c_at_any_worker_stops_all_after_the_same_minibatch(tmp_path):
-    group = Group(tmp_path, 2, script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]))
+    group = Group(
+        tmp_path,
+        2,
+        script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]),
+    )
     group.wait_for("worker 0", "epoch   1:")
     group.processes["worker 1"].send_signal(signal.SIGINT)
     assert group.codes() == dict.fromkeys(group.processes, 0), group.said("worker 1")
@@ -153,7 +208,10 @@ def test_ctrl_c_at_any_worker_stops_all_after_the_same_minibatch(tmp_path):
 
 def test_a_worker_with_other_parameters_stops_all(tmp_path):
     command = script([config_of("vae", tmp_path, kvstore="dist_sync")])
-    command[4] = "import os, sys; sys.argv[1] = sys.argv[1].replace('0.001', '0.00' + str(1 + int(os.environ['DMLC_WORKER_ID'])))\n" + command[4]
+    command[4] = (
+        "import os, sys; sys.argv[1] = sys.argv[1].replace('0.001', '0.00' + str(1 + int(os.environ['DMLC_WORKER_ID'])))\n"
+        + command[4]
+    )
     group = Group(tmp_path, 2, command)
     codes, _ = ended(group)
     assert codes["worker 0"] == codes["worker 1"] == 1
@@ -164,10 +222,42 @@ def test_a_worker_with_other_parameters_stops_all(tmp_path):
 def test_papermill_with_the_launcher_and_a_killed_kernel(tmp_path):
     def start(epochs):
         return subprocess.Popen(
-            [sys.executable, "-m", "d2lvae.distributed", "--", sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output",
-             "notebooks/mnist_densevae_bce.ipynb", str(tmp_path / "out.ipynb"), "-p", "data", "drawn", "-p", "num_train", "640", "-p", "epochs",
-             str(epochs), "-p", "num_hiddens", "20", "-p", "kvstore", "dist_sync", "-p", "results_dir", str(tmp_path / "results")],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [
+                sys.executable,
+                "-m",
+                "d2lvae.distributed",
+                "--",
+                sys.executable,
+                "-m",
+                "papermill",
+                "--no-progress-bar",
+                "--log-output",
+                "notebooks/mnist_densevae_bce.ipynb",
+                str(tmp_path / "out.ipynb"),
+                "-p",
+                "data",
+                "drawn",
+                "-p",
+                "num_train",
+                "640",
+                "-p",
+                "epochs",
+                str(epochs),
+                "-p",
+                "num_hiddens",
+                "20",
+                "-p",
+                "kvstore",
+                "dist_sync",
+                "-p",
+                "results_dir",
+                str(tmp_path / "results"),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     whole = start(2)
     said = whole.communicate(timeout=180)[0]
@@ -178,25 +268,35 @@ def test_papermill_with_the_launcher_and_a_killed_kernel(tmp_path):
     for line in killed.stdout:
         if "epoch   2:" in line:
             break
-    kernels = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if is_kernel_of_worker_1(pid, killed.pid)]
+    kernels = [
+        pid
+        for pid in filter(str.isdigit, os.listdir("/proc"))
+        if is_kernel_of_worker_1(pid, killed.pid)
+    ]
     assert len(kernels) == 1
     os.kill(int(kernels[0]), signal.SIGKILL)
     start_of_end = time.monotonic()
     said = killed.communicate(timeout=60)[0]
     print(f"a killed kernel: all had ended after {time.monotonic() - start_of_end:.1f} s")
-    assert killed.returncode != 0 and re.search(r"DistributedError: the worker 1 on \S+ \(process \d+\) has died", said)
+    assert killed.returncode != 0 and re.search(
+        r"DistributedError: the worker 1 on \S+ \(process \d+\) has died", said
+    )
 
 
 def is_kernel_of_worker_1(pid, launcher):
     """Whether a process is the second worker's Jupyter kernel, started (by papermill) by this launcher."""
+
     def status(pid, name):
         with open(f"/proc/{pid}/status") as file:
             return next(line.split()[1] for line in file if line.startswith(name))
 
     try:
         with open(f"/proc/{pid}/cmdline") as command, open(f"/proc/{pid}/environ") as environment:
-            return ("ipykernel" in command.read() and "DMLC_WORKER_ID=1" in environment.read().split("\0")
-                    and status(status(pid, "PPid"), "PPid") == str(launcher))
+            return (
+                "ipykernel" in command.read()
+                and "DMLC_WORKER_ID=1" in environment.read().split("\0")
+                and status(status(pid, "PPid"), "PPid") == str(launcher)
+            )
     except (OSError, StopIteration):
         return False
 
@@ -217,12 +317,28 @@ def hosts():
     except subprocess.CalledProcessError as error:
         pytest.skip(f"network namespaces cannot be made here: {error.stderr.decode().strip()}")
     try:
-        ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
+        ip(
+            "link",
+            "add",
+            "cable",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "cable",
+            "netns",
+            names[1],
+        )
         for i, name in enumerate(names, 1):
             ip("-n", name, "addr", "add", f"10.77.0.{i}/24", "dev", "cable")
             ip("-n", name, "link", "set", "cable", "up")
             ip("-n", name, "link", "set", "lo", "up")
-        yield [["ip", "netns", "exec", name] for name in names], lambda: ip("-n", names[1], "link", "set", "cable", "down")
+        yield (
+            [["ip", "netns", "exec", name] for name in names],
+            lambda: ip("-n", names[1], "link", "set", "cable", "down"),
+        )
     finally:
         for name in names:
             ip("netns", "delete", name)
@@ -242,20 +358,34 @@ class Hosts(Group):
 
 
 def test_two_hosts(tmp_path, hosts):
-    group = Hosts(tmp_path / "group", hosts[0], script([config_of("vae", tmp_path / "two", kvstore="dist_sync")]))
+    group = Hosts(
+        tmp_path / "group",
+        hosts[0],
+        script([config_of("vae", tmp_path / "two", kvstore="dist_sync")]),
+    )
     assert group.codes(120) == dict.fromkeys(group.processes, 0), group.said("worker 1")
     single = script([config_of("vae", tmp_path / "one")])
     subprocess.run(single, check=True, cwd=ROOT)
-    here, there = (read_arrays(next((tmp_path / name).glob("images/*/*/checkpoint.npz")))[1]["history"] for name in ("two", "one"))
+    here, there = (
+        read_arrays(next((tmp_path / name).glob("images/*/*/checkpoint.npz")))[1]["history"]
+        for name in ("two", "one")
+    )
     np.testing.assert_allclose(losses(here), losses(there), rtol=1e-4)
 
 
 def test_a_cable_is_cut_between_two_hosts(tmp_path, hosts):
-    group = Hosts(tmp_path, hosts[0], script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]))
+    group = Hosts(
+        tmp_path,
+        hosts[0],
+        script([config_of("vae", tmp_path, kvstore="dist_sync", epochs=10_000, pause=0.05)]),
+    )
     group.wait_for("worker 0", "epoch   0:")
     hosts[1]()
     codes, seconds = ended(group)
     print(f"a cut cable: all had ended after {seconds:.1f} s")
     assert codes == dict.fromkeys(codes, 1)
-    assert re.search(r"the worker 1 on \S+ \(process \d+\) has not been heard of for 20 s", group.said("worker 0"))
+    assert re.search(
+        r"the worker 1 on \S+ \(process \d+\) has not been heard of for 20 s",
+        group.said("worker 0"),
+    )
     assert "the scheduler at 10.77.0.1" in group.said("worker 1")

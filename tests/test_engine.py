@@ -1,50 +1,71 @@
 """The fast step computes what the simple one does: products, sums, Adam, compiled graphs, precision."""
+
 import subprocess
 import sys
 import textwrap
 
+import d2lvae
+import helpers
 import mxnet as mx
 import numpy as np
 import pytest
+from d2lvae import training
+from d2lvae.config import validate
+from d2lvae.engine import layers
+from d2lvae.engine.adam import Adam
+from d2lvae.engine.bfloat16 import in_bfloat16
+from d2lvae.engine.hybridize import Graph
+from d2lvae.sources import synthetic_digits, synthetic_faces
+from d2lvae.storage import paths, records
+from d2lvae.storage.checkpoints import get_weights
 from mxnet import autograd
 from mxnet.gluon import nn
 from simple_step import SimpleLearner
 
-import d2lvae
-from d2lvae import training
-from d2lvae.engine import layers
-from d2lvae.sources import synthetic_digits, synthetic_faces
-from d2lvae.storage import paths, records
-from d2lvae.storage.checkpoints import net_arrays
-from d2lvae.engine.hybridize import Graph
-from d2lvae.engine.adam import Optimizer
-from d2lvae.engine.bfloat16 import in_bfloat16
-from d2lvae.config import validate
-import helpers
-
 SMALL = (3, 32, 32)
-needs_bfloat16 = pytest.mark.skipif(not paths.has_bfloat16(), reason="this processor does not compute in bfloat16")
+needs_bfloat16 = pytest.mark.skipif(
+    not paths.has_bfloat16(), reason="this processor does not compute in bfloat16"
+)
 EIGHT = {  # those of digits in full size, those of faces smaller
     "mnist_densevae_bce": ("bce", lambda: (d2lvae.DenseVAE(), None)),
     "mnist_densevae_l2": ("l2", lambda: (d2lvae.DenseVAE(), None)),
     "mnist_densevae_logreg": ("bce", lambda: (d2lvae.DenseVAE(), d2lvae.DenseLogReg())),
     "anime_densevae_bce": ("bce", lambda: (d2lvae.DenseVAE(32, 2, 1024, SMALL), None)),
-    "anime_densevae_logreg": ("bce", lambda: (d2lvae.DenseVAE(32, 2, 1024, SMALL), d2lvae.DenseLogReg(1, 512, SMALL))),
+    "anime_densevae_logreg": (
+        "bce",
+        lambda: (d2lvae.DenseVAE(32, 2, 1024, SMALL), d2lvae.DenseLogReg(1, 512, SMALL)),
+    ),
     "anime_convvae_bce": ("bce", lambda: (d2lvae.ConvVAE(32, 8, SMALL), None)),
-    "anime_convvae_convdisc": ("bce", lambda: (d2lvae.ConvVAE(32, 8, SMALL), d2lvae.ConvDisc(8, SMALL))),
-    "anime_convvae_resnet": ("bce", lambda: (d2lvae.ConvVAE(32, 8, SMALL), d2lvae.ResNetDisc("cifar_resnet20_v1", SMALL))),
+    "anime_convvae_convdisc": (
+        "bce",
+        lambda: (d2lvae.ConvVAE(32, 8, SMALL), d2lvae.ConvDisc(8, SMALL)),
+    ),
+    "anime_convvae_resnet": (
+        "bce",
+        lambda: (d2lvae.ConvVAE(32, 8, SMALL), d2lvae.ResNetDisc("cifar_resnet20_v1", SMALL)),
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return {"mnist": synthetic_digits.draw_digits(32 * 50)[0], "anime": synthetic_faces.draw_faces(32 * 20, image_size=32)[0]}
+def example_images():
+    return {
+        "mnist": synthetic_digits.draw_digits(32 * 50)[0],
+        "anime": synthetic_faces.draw_faces(32 * 20, image_size=32)[0],
+    }
 
 
 def learners(name, **changes):
     """The fast and the simple one, of the same experiment from the same weights."""
     pixel_loss, make = EIGHT[name]
-    config = dict(lr=1e-3, pixel_loss=pixel_loss, pixel_weight=1.0, kl_weight=1.0, disc_weight=1.0 if name[0] == "m" else 10.0, **changes)
+    config = dict(
+        lr=1e-3,
+        pixel_loss=pixel_loss,
+        pixel_weight=1.0,
+        kl_weight=1.0,
+        disc_weight=1.0 if name[0] == "m" else 10.0,
+        **changes,
+    )
     for kind in (training.Learner, SimpleLearner):
         vae, disc = make()
         training.initialize(vae, 0)
@@ -55,8 +76,12 @@ def learners(name, **changes):
 
 def follow(simple, fast):
     """Give the simple learner the fast one's weights and moments."""
-    for net, trainer, (key, optimizer) in zip((simple.vae, simple.disc), simple.trainers, fast.optimizers.items()):
-        for ours, theirs in zip(optimizer.net.collect_params().values(), net.collect_params().values()):
+    for net, trainer, (key, optimizer) in zip(
+        (simple.vae, simple.disc), simple.trainers, fast.optimizers.items()
+    ):
+        for ours, theirs in zip(
+            optimizer.net.collect_params().values(), net.collect_params().values()
+        ):
             theirs.set_data(ours.data())
         states = trainer._updaters[0].states if trainer._optimizer.num_update else {}
         places = {parameter.name: i for i, parameter in enumerate(trainer._params)}
@@ -66,28 +91,34 @@ def follow(simple, fast):
 
 
 @pytest.mark.parametrize("name", EIGHT)
-def test_fifty_steps_lose_what_the_simple_step_loses(name, pictures):
+def test_fifty_steps_lose_what_the_simple_step_loses(name, example_images):
     """The VAE's loss to 1e-4, from the same state every second step: left alone, even runs of the simple step that round differently part."""
     fast, simple = learners(name)
-    images, batch_size = pictures[name.split("_")[0]], 8 if "resnet" in name else 32
-    weights = np.array([1, 1, simple.config["disc_weight"], 0][:4 if simple.disc is not None else 2])
+    images, batch_size = example_images[name.split("_")[0]], 8 if "resnet" in name else 32
+    weights = np.array(
+        [1, 1, simple.config["disc_weight"], 0][: 4 if simple.disc is not None else 2]
+    )
     for step in range(50):
         if step % 2 == 0:
             mx.nd.waitall()
             follow(simple, fast)
-        batch = images[step * batch_size % len(images):][:batch_size]
+        batch = images[step * batch_size % len(images) :][:batch_size]
         mx.random.seed(step)
         ours = fast.step(batch).asnumpy()
         theirs = np.array(simple.step(batch, step))
         assert ours @ weights == pytest.approx(theirs @ weights, rel=1e-4), step
-        np.testing.assert_allclose(ours, theirs, rtol=2e-2, atol=2e-3 * batch_size, err_msg=str(step))
+        np.testing.assert_allclose(
+            ours, theirs, rtol=2e-2, atol=2e-3 * batch_size, err_msg=str(step)
+        )
 
 
-@pytest.mark.parametrize("name", ["mnist_densevae_bce", "mnist_densevae_l2", "mnist_densevae_logreg"])
-def test_fifty_steps_in_one_go_on_digits(name, pictures):
+@pytest.mark.parametrize(
+    "name", ["mnist_densevae_bce", "mnist_densevae_l2", "mnist_densevae_logreg"]
+)
+def test_fifty_steps_in_one_go_on_digits(name, images):
     fast, simple = learners(name)
     for step in range(50):
-        batch = pictures["mnist"][step * 32:][:32]
+        batch = images["mnist"][step * 32 :][:32]
         mx.random.seed(step)
         ours, theirs = fast.step(batch).asnumpy(), simple.step(batch, step)
         assert ours[:3].sum() == pytest.approx(sum(theirs[:3]), rel=1e-4)
@@ -112,11 +143,15 @@ def test_a_wide_layer_is_gluons_dense_layer(activation):
             out = function(x)
         out.backward(mx.nd.cos(out))
         outs.append(out.asnumpy())
-        gradients.append([x.grad.asnumpy()] + [p.grad().asnumpy() for p in net.collect_params().values()])
+        gradients.append(
+            [x.grad.asnumpy()] + [p.grad().asnumpy() for p in net.collect_params().values()]
+        )
     np.testing.assert_allclose(outs[0], outs[1], rtol=1e-4, atol=1e-4)
     for mine, other in zip(*gradients):
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(ours(x[:3]).asnumpy(), theirs(x[:3]).asnumpy(), rtol=1e-4, atol=1e-4)  # any batch, outside a graph
+    np.testing.assert_allclose(
+        ours(x[:3]).asnumpy(), theirs(x[:3]).asnumpy(), rtol=1e-4, atol=1e-4
+    )  # any batch, outside a graph
 
 
 def test_a_small_layer_stays_as_it_is():
@@ -135,19 +170,21 @@ def one_weight(values):
 def test_adam_by_hand():
     """Two updates of Algorithm 1 in the paper, in Python's own double precision."""
     net = one_weight([1.0, -2.0, 3.0])
-    optimizer = Optimizer(net, 0.1)
+    optimizer = Adam(net, 0.1)
     w, m, v = np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3)
     for t, g in ((1, np.array([4.0, -8.0, 0.0])), (2, np.array([-4.0, 8e-3, 0.0]))):
         net.weight.grad()[:] = mx.nd.array(g).reshape((-1, 1))
         optimizer.step(4)
         m, v = 0.9 * m + 0.1 * (g / 4), 0.999 * v + 0.001 * (g / 4) ** 2
-        w = w - 0.1 * (m / (1 - 0.9 ** t)) / (np.sqrt(v / (1 - 0.999 ** t)) + 1e-8 / np.sqrt(1 - 0.999 ** t))
+        w = w - 0.1 * (m / (1 - 0.9**t)) / (
+            np.sqrt(v / (1 - 0.999**t)) + 1e-8 / np.sqrt(1 - 0.999**t)
+        )
         np.testing.assert_allclose(net.weight.data().asnumpy().ravel(), w, rtol=1e-5)
 
 
 def test_adam_on_the_cpu_is_mxnets_adam():
     nets = [one_weight(np.linspace(-1, 1, 1001)) for _ in range(2)]
-    ours, theirs = [Optimizer(net, 1e-2) for net in nets]
+    ours, theirs = [Adam(net, 1e-2) for net in nets]
     rng = np.random.default_rng(0)
     for step in range(20):
         gradient = mx.nd.array(rng.normal(size=(1001, 1)) * 10.0 ** rng.integers(-12, 3))
@@ -165,7 +202,7 @@ def test_adam_on_the_cpu_is_mxnets_adam():
 def test_moments_that_fade_become_0_and_not_denormal():
     """Denormal numbers are many times slower; a unit that died would leave them for ever."""
     net = one_weight([1.0])
-    optimizer = Optimizer(net, 1e-3)
+    optimizer = Adam(net, 1e-3)
     net.weight.grad()[:] = 1e-18
     for _ in range(1200):
         optimizer.step(1)
@@ -175,10 +212,13 @@ def test_moments_that_fade_become_0_and_not_denormal():
 
 def test_weights_that_inference_laid_out_anew_are_updated_where_they_are():
     """MXNet stores a convolution's weights in blocks once it has been used outside training; Adam must not write past that."""
+
     def trained(look_between):
         vae = d2lvae.ConvVAE(16, 16, SMALL)
         training.initialize(vae, 0)
-        learner = training.Learner(vae, None, dict(lr=1e-2, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0))
+        learner = training.Learner(
+            vae, None, dict(lr=1e-2, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0)
+        )
         images = synthetic_faces.draw_faces(16, image_size=32)[0]
         for step in range(4):
             if look_between:
@@ -186,11 +226,13 @@ def test_weights_that_inference_laid_out_anew_are_updated_where_they_are():
                     vae.reconstruct(mx.nd.array(images).astype("float32") / 255)  # not waited for
             mx.random.seed(step)
             learner.step(images)
-        return net_arrays(vae)
+        return get_weights(vae)
 
     looked, blind = trained(True), trained(False)
     for name in blind:
-        assert np.abs(looked[name] - blind[name]).max() <= 1e-4 * np.abs(blind[name]).max() + 1e-6, name
+        assert (
+            np.abs(looked[name] - blind[name]).max() <= 1e-4 * np.abs(blind[name]).max() + 1e-6
+        ), name
 
 
 def test_pytorch_beside_mxnet_does_not_keep_gluoncv_away(tmp_path):
@@ -206,13 +248,20 @@ def test_pytorch_beside_mxnet_does_not_keep_gluoncv_away(tmp_path):
         assert sys.modules["torch"] is torch
         print(type(net.body).__name__)
     """)
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     assert result.stdout.split() == ["CIFARResNetV1"]
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
     monkeypatch.setattr(paths, "has_bfloat16", lambda: False)
-    with pytest.raises(d2lvae.ParameterError, match="precision 'bfloat16' needs a processor.*-p precision float32"):
+    with pytest.raises(
+        d2lvae.ParameterError, match="precision 'bfloat16' needs a processor.*-p precision float32"
+    ):
         validate("precision", "bfloat16")
     assert validate("precision", "float32") == "float32"
 
@@ -223,25 +272,49 @@ def test_bfloat16_lowers_wide_convolutions_and_what_follows_them():
     symbol = net(mx.sym.var("data"))
     shapes = {p.name: p.shape for p in net.collect_params().values()}
     lowered = in_bfloat16(mx.sym.Group([symbol]), shapes)
-    assert lowered.list_inputs() == symbol.list_inputs() and lowered.list_auxiliary_states() == symbol.list_auxiliary_states()
-    types = dict(zip(lowered.get_internals().list_outputs(), lowered.get_internals().infer_type(data="float32")[1]))
-    types = {name: np.dtype(kind).name for name, kind in types.items() if name.endswith("_fwd_output")}
+    assert (
+        lowered.list_inputs() == symbol.list_inputs()
+        and lowered.list_auxiliary_states() == symbol.list_auxiliary_states()
+    )
+    types = dict(
+        zip(
+            lowered.get_internals().list_outputs(),
+            lowered.get_internals().infer_type(data="float32")[1],
+        )
+    )
+    types = {
+        name: np.dtype(kind).name for name, kind in types.items() if name.endswith("_fwd_output")
+    }
     assert {name.split("_", 1)[1]: kind for name, kind in types.items()} == {
-        "conv0_fwd_output": "float32", "conv1_fwd_output": "void16", "batchnorm0_fwd_output": "void16",
-        "conv2_fwd_output": "void16", "batchnorm1_fwd_output": "void16", "leakyrelu0_fwd_output": "float32",
-        "leakyrelu1_fwd_output": "void16", "leakyrelu2_fwd_output": "void16", "dense0_fwd_output": "float32"}
+        "conv0_fwd_output": "float32",
+        "conv1_fwd_output": "void16",
+        "batchnorm0_fwd_output": "void16",
+        "conv2_fwd_output": "void16",
+        "batchnorm1_fwd_output": "void16",
+        "leakyrelu0_fwd_output": "float32",
+        "leakyrelu1_fwd_output": "void16",
+        "leakyrelu2_fwd_output": "void16",
+        "dense0_fwd_output": "float32",
+    }
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("name, learned_loss", [("anime_convvae_bce", "adversarial"), ("anime_convvae_convdisc", "adversarial"),
-                                                ("anime_convvae_convdisc", "both"), ("anime_convvae_resnet", "adversarial")])
-def test_bfloat16_loses_nearly_the_same(name, learned_loss, pictures):
+@pytest.mark.parametrize(
+    "name, learned_loss",
+    [
+        ("anime_convvae_bce", "adversarial"),
+        ("anime_convvae_convdisc", "adversarial"),
+        ("anime_convvae_convdisc", "both"),
+        ("anime_convvae_resnet", "adversarial"),
+    ],
+)
+def test_bfloat16_loses_nearly_the_same(name, learned_loss, images):
     ends = []
     for precision in ("float32", "bfloat16"):
         learner = next(learners(name, precision=precision, learned_loss=learned_loss))
         for step in range(20):
             mx.random.seed(step)
-            sums = learner.step(pictures["anime"][step * 16:][:16]).asnumpy()
+            sums = learner.step(images["anime"][step * 16 :][:16]).asnumpy()
         ends.append(sums[:2].sum())
         assert all(p.data().dtype == np.float32 for p in learner.vae.collect_params().values())
     assert ends[0] != ends[1] and ends[1] == pytest.approx(ends[0], rel=5e-3)
@@ -249,7 +322,8 @@ def test_bfloat16_loses_nearly_the_same(name, learned_loss, pictures):
 
 @pytest.mark.parametrize("disc", [False, True])
 def test_wide_layers_take_the_last_smaller_batch_and_inference(disc, monkeypatch, tiny, config):
-    """All layers made wide: 200 pictures are three batches of 64 and one of 8; evaluation, solo epochs and a resting discriminator as well."""
+    """All layers made wide: 200 images are three batches of 64 and one of 8; evaluation, solo epochs and a resting discriminator as well."""
+
     def losses():
         vae = d2lvae.DenseVAE(3, 1, 16)
         net = d2lvae.DenseLogReg(1, 8) if disc else None
@@ -259,7 +333,11 @@ def test_wide_layers_take_the_last_smaller_batch_and_inference(disc, monkeypatch
         settings = {**config, "disc_weight": 2.0, "num_solo_epochs": 1}
         learner, history = training.Learner(vae, net, settings), []
         training.train(learner, tiny.train, settings, history, lambda: None)
-        return [history[0]["loss"], history[1]["loss"], *training.evaluate(learner, tiny.validation[:100], settings).values()]
+        return [
+            history[0]["loss"],
+            history[1]["loss"],
+            *training.evaluate(learner, tiny.validation[:100], settings).values(),
+        ]
 
     monkeypatch.setattr(layers, "WIDE", float("inf"))
     plain = losses()
@@ -272,8 +350,13 @@ def test_running_statistics_see_the_real_batch_first():
     training.initialize(disc, 1)
     vae = d2lvae.ConvVAE(4, 8, SMALL)
     training.initialize(vae, 0)
-    learner = training.Learner(vae, disc, dict(lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0, disc_weight=1.0))
-    real, fake = mx.nd.random.uniform(0.5, 1, (8, *SMALL)), mx.nd.random.uniform(0, 0.3, (8, *SMALL))
+    learner = training.Learner(
+        vae, disc, dict(lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0, disc_weight=1.0)
+    )
+    real, fake = (
+        mx.nd.random.uniform(0.5, 1, (8, *SMALL)),
+        mx.nd.random.uniform(0, 0.3, (8, *SMALL)),
+    )
     hand = d2lvae.ConvDisc(8, SMALL)
     training.initialize(hand, 1)
     for images in (real, fake):
@@ -282,8 +365,8 @@ def test_running_statistics_see_the_real_batch_first():
         out.backward()
         mx.nd.waitall()
     learner.teach_discriminator(real, fake)
-    expected = net_arrays(hand)
-    for name, found in net_arrays(disc).items():
+    expected = get_weights(hand)
+    for name, found in get_weights(disc).items():
         if "running" in name:
             np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
@@ -291,20 +374,34 @@ def test_running_statistics_see_the_real_batch_first():
 def test_a_net_initialised_anew_needs_a_new_learner(tiny, small_vae):
     vae = small_vae()
     training.initialize(vae, 0)
-    learner = training.Learner(vae, None, dict(lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0))
+    learner = training.Learner(
+        vae, None, dict(lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0)
+    )
     learner.step(tiny.train[:8])
     training.initialize(vae, 1)
     with pytest.raises(RuntimeError, match="initialised anew.*new Learner"):
         learner.step(tiny.train[:8])
 
 
-def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(tiny, config, small_vae, monkeypatch):
+def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(
+    tiny, config, small_vae, monkeypatch
+):
     monkeypatch.setattr(paths, "has_bfloat16", lambda: True)
-    nets = {"data": "drawn_faces", "epochs": 5, "vae": {"net": "ConvVAE", "num_latents": 4, "base_channels": 8, "image_shape": [3, 64, 64]},
-            "pixel_loss": "bce", **records.USUAL}
+    nets = {
+        "data": "drawn_faces",
+        "epochs": 5,
+        "vae": {"net": "ConvVAE", "num_latents": 4, "base_channels": 8, "image_shape": [3, 64, 64]},
+        "pixel_loss": "bce",
+        **records.USUAL,
+    }
     assert records.run_name(nets) == "ConvVAE_on_drawn_faces/4_8_5"
-    assert records.run_name({**nets, "precision": "bfloat16"}) == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
-    assert "precision" not in helpers.settings_of(small_vae(), tiny, {**config, "precision": "float32"}, None)
+    assert (
+        records.run_name({**nets, "precision": "bfloat16"})
+        == "ConvVAE_on_drawn_faces/4_8_5_precision_bfloat16"
+    )
+    assert "precision" not in helpers.settings_of(
+        small_vae(), tiny, {**config, "precision": "float32"}, None
+    )
     with pytest.raises(d2lvae.ParameterError, match="convolutions, and these nets have none"):
         helpers.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})
     with pytest.raises(ValueError, match="'float32' or 'bfloat16', found 'half'"):

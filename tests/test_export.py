@@ -1,29 +1,34 @@
 """ONNX: the same numbers from another program, and nothing written if they are not the same."""
+
 import subprocess
 import sys
 
+import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-
-import d2lvae
 from d2lvae import training
 from d2lvae.demo import export
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-NETS = {"dense": lambda: d2lvae.DenseVAE(5, 2, 16), "conv": lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32)),
-        "resize": lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize")}
+NETS = {
+    "dense": lambda: d2lvae.DenseVAE(5, 2, 16),
+    "conv": lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32)),
+    "resize": lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize"),
+}
 
 
 def trained(name):
     """A few steps, so that BatchNorm's running statistics are no longer 0 and 1."""
     vae = NETS[name]()
     training.initialize(vae, 0)
-    learner = training.Learner(vae, None, {"lr": 0.01, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0})
-    pictures = np.random.default_rng(0).integers(0, 256, (32, *vae.image_shape), np.uint8)
+    learner = training.Learner(
+        vae, None, {"lr": 0.01, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0}
+    )
+    images = np.random.default_rng(0).integers(0, 256, (32, *vae.image_shape), np.uint8)
     for _ in range(5):
-        learner.step(pictures)
+        learner.step(images)
     mx.nd.waitall()
     return vae
 
@@ -34,15 +39,22 @@ def test_onnx_runtime_computes_the_same(name, tmp_path):
     paths = export.to_onnx(vae, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
     pictures = np.random.default_rng(1).random((7, *vae.image_shape), np.float32)
-    encoder, decoder = (onnxruntime.InferenceSession(str(paths[half]), providers=["CPUExecutionProvider"]) for half in ("encoder", "decoder"))
+    encoder, decoder = (
+        onnxruntime.InferenceSession(str(paths[half]), providers=["CPUExecutionProvider"])
+        for half in ("encoder", "decoder")
+    )
     mean, log_var = encoder.run(["mean", "log_var"], {"images": pictures})
     expected = [array.asnumpy() for array in vae.encode(mx.nd.array(pictures))]
     np.testing.assert_allclose(mean, expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_var, expected[1], rtol=1e-5, atol=1e-5)
     [images] = decoder.run(["images"], {"latents": mean})
-    np.testing.assert_allclose(images, vae.reconstruct(mx.nd.array(pictures)).asnumpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        images, vae.reconstruct(mx.nd.array(pictures)).asnumpy(), rtol=1e-5, atol=1e-5
+    )
     assert [(put.name, put.shape) for put in decoder.get_inputs() + decoder.get_outputs()] == [
-        ("latents", ["N", vae.num_latents]), ("images", ["N", *vae.image_shape])]
+        ("latents", ["N", vae.num_latents]),
+        ("images", ["N", *vae.image_shape]),
+    ]
     assert export.largest_difference(vae, paths) <= 1e-5
 
 
@@ -62,7 +74,10 @@ def test_numbers_that_differ_are_not_written(tmp_path, monkeypatch):
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(export.ExportError, match=r"onnx and onnxruntime are needed .*pip install -c constraints.txt -e '.\[onnx\]'"):
+    with pytest.raises(
+        export.ExportError,
+        match=r"onnx and onnxruntime are needed .*pip install -c constraints.txt -e '.\[onnx\]'",
+    ):
         export.to_onnx(NETS["dense"](), tmp_path)
 
 
@@ -70,10 +85,26 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
 def test_the_command_exports_a_run_and_refuses_another_folder(tmp_path):
     d2lvae.save_net(tmp_path / "vae.npz", trained("dense"))
     command = [sys.executable, "-m", "d2lvae.demo.export"]
-    done = subprocess.run([*command, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0 and "encoder.onnx" in done.stdout and "the largest difference from MXNet's numbers is" in done.stdout, done.stdout
-    failed = subprocess.run([*command, str(tmp_path / "nowhere")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert failed.returncode == 1 and "not exported: " in failed.stdout and "nowhere" in failed.stdout and "Traceback" not in failed.stdout
+    done = subprocess.run(
+        [*command, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert (
+        done.returncode == 0
+        and "encoder.onnx" in done.stdout
+        and "the largest difference from MXNet's numbers is" in done.stdout
+    ), done.stdout
+    failed = subprocess.run(
+        [*command, str(tmp_path / "nowhere")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (
+        failed.returncode == 1
+        and "not exported: " in failed.stdout
+        and "nowhere" in failed.stdout
+        and "Traceback" not in failed.stdout
+    )
 
 
 def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch, capsys):
@@ -82,14 +113,22 @@ def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch,
         monkeypatch.setattr(sys, "argv", ["export", str(given)])
         export.main()
         assert "decoder.onnx" in capsys.readouterr().out
-        assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["decoder.onnx", "encoder.onnx"]
+        assert sorted(path.name for path in tmp_path.glob("*.onnx")) == [
+            "decoder.onnx",
+            "encoder.onnx",
+        ]
         for path in tmp_path.glob("*.onnx"):
             path.unlink()
 
 
-@pytest.mark.parametrize("given, message", [
-    ("nowhere/vae.npz", r"nowhere/vae\.npz does not exist$"), ("nowhere", r"nowhere/vae\.npz does not exist$"),
-    ("disc.npz", "holds a DenseLogReg, not a VAE")])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("nowhere/vae.npz", r"nowhere/vae\.npz does not exist$"),
+        ("nowhere", r"nowhere/vae\.npz does not exist$"),
+        ("disc.npz", "holds a DenseLogReg, not a VAE"),
+    ],
+)
 def test_the_command_names_the_file_that_it_cannot_use(tmp_path, monkeypatch, given, message):
     disc = d2lvae.DenseLogReg(1, 8)
     training.initialize(disc, 0)

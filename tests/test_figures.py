@@ -1,22 +1,22 @@
 """A red square stays red and square; axes and titles say what they show."""
+
 import mxnet as mx
 import numpy as np
 import pytest
-from PIL import Image
-
 from d2lvae import figures
+from PIL import Image
 
 
 @pytest.fixture
 def red_square():
     """Black but for a red square in the upper left: rows 1-3, columns 2-4 of 8 x 6."""
-    picture = np.zeros((3, 8, 6), np.float32)
-    picture[0, 1:4, 2:5] = 1
-    return picture
+    image = np.zeros((3, 8, 6), np.float32)
+    image[0, 1:4, 2:5] = 1
+    return image
 
 
 def test_a_red_square_stays_red_and_square(tmp_path, red_square):
-    figures.save_picture(tmp_path / "red.png", mx.nd.array(red_square))
+    figures.save_image(tmp_path / "red.png", mx.nd.array(red_square))
     image = Image.open(tmp_path / "red.png")
     assert image.size == (6, 8) and image.mode == "RGB"
     array = np.asarray(image)
@@ -25,7 +25,7 @@ def test_a_red_square_stays_red_and_square(tmp_path, red_square):
 
 
 def test_it_stays_so_in_a_figure(red_square):
-    figure = figures.show_pictures(red_square[None], "drawn: one", num_cols=1)
+    figure = figures.show_images(red_square[None], "drawn: one", num_cols=1)
     shown = figure.axes[0].images[0].get_array()
     assert (shown[1:4, 2:5] == (255, 0, 0)).all() and shown.sum() == 9 * 255
     assert figure.axes[0].images[0].get_interpolation() == "nearest"
@@ -34,31 +34,36 @@ def test_it_stays_so_in_a_figure(red_square):
 
 @pytest.mark.parametrize("size, enlarged", [(28, 3), (64, 2), (128, 1)])
 def test_a_saved_sheet_shows_every_pixel_as_a_square_of_dots(tmp_path, size, enlarged):
-    pictures = np.random.default_rng(0).integers(0, 256, (7, 3, size, size)).astype(np.uint8)
-    figures.save(figures.show_pictures(pictures, "drawn faces: seven of them", num_cols=4), tmp_path / "sheet.png")
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, size, size)).astype(np.uint8)
+    figures.save(
+        figures.show_images(images, "drawn faces: seven of them", num_cols=4),
+        tmp_path / "sheet.png",
+    )
     sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
-    expected = pictures[5].transpose(1, 2, 0).repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+    expected = images[5].transpose(1, 2, 0).repeat(enlarged, axis=0).repeat(enlarged, axis=1)
     side, left = size * enlarged, size * enlarged + 6 + 3  # the second in the second row
     tops = range(sheet.shape[0] - side - 8, sheet.shape[0] - side + 1)
-    assert min(abs(sheet[top:top + side, left:left + side] - expected).max() for top in tops) <= 1
+    assert (
+        min(abs(sheet[top : top + side, left : left + side] - expected).max() for top in tops) <= 1
+    )
 
 
 def test_grey_is_neither_stretched_nor_coloured(tmp_path):
     grey = np.full((1, 4, 4), 0.4, np.float32)
     grey[0, 0, 0] = 0.6
-    figures.save_picture(tmp_path / "grey.png", grey)
+    figures.save_image(tmp_path / "grey.png", grey)
     array = np.asarray(Image.open(tmp_path / "grey.png"))
     assert array.shape == (4, 4) and array[0, 0] == 153 and array[1, 1] == 102
-    figure = figures.show_pictures(grey[None], "drawn: grey", num_cols=1)
+    figure = figures.show_images(grey[None], "drawn: grey", num_cols=1)
     shown = figure.axes[0].images[0].get_array()
     assert (shown[1, 1] == 102).all() and (shown[0, 0] == 153).all()
     figures.d2l.plt.close(figure)
 
 
 def test_uint8_goes_through_unchanged_and_others_are_clipped():
-    pictures = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    assert (figures.to_uint8(pictures) == pictures).all()
-    assert (figures.to_uint8(pictures / 255.0) == pictures).all()
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    assert (figures.to_uint8(images) == images).all()
+    assert (figures.to_uint8(images / 255.0) == images).all()
     assert figures.to_uint8(np.array([-0.5, 1.5])).tolist() == [0, 255]
 
 
@@ -72,26 +77,48 @@ def test_reconstructions_stand_under_their_originals():
 
 
 def test_history_has_labelled_axes_and_units():
-    history = [{"epoch": epoch, "loss": 3.0 - epoch, "pixel_loss": 2.0, "kl": 1.0, "adversarial_loss": .5,
-                "disc_loss": 1.2, "seconds": 1, "images_per_second": 2} for epoch in range(3)]
+    history = [
+        {
+            "epoch": epoch,
+            "loss": 3.0 - epoch,
+            "pixel_loss": 2.0,
+            "kl": 1.0,
+            "adversarial_loss": 0.5,
+            "disc_loss": 1.2,
+            "seconds": 1,
+            "images_per_second": 2,
+        }
+        for epoch in range(3)
+    ]
     figure = figures.show_history(history, "drawn digits: training losses", recorded=[(1, 2.5)])
     assert len(figure.axes) == 3
     for ax in figure.axes:
         assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats an image" and ax.get_legend()
     assert list(figure.axes[0].lines[0].get_ydata()) == [3, 2, 1]
     figures.d2l.plt.close(figure)
-    solo = [{name: record[name] for name in ("epoch", "loss", "pixel_loss", "kl")} for record in history]
+    solo = [
+        {name: record[name] for name in ("epoch", "loss", "pixel_loss", "kl")} for record in history
+    ]
     figure = figures.show_history(solo, "drawn digits")
     assert len(figure.axes) == 2
     figures.d2l.plt.close(figure)
-    features = [{name: value for name, value in record.items() if name != "adversarial_loss"} for record in history]
+    features = [
+        {name: value for name, value in record.items() if name != "adversarial_loss"}
+        for record in history
+    ]
     figure = figures.show_history(features, "drawn digits")
-    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["discriminator's loss"], "no line, no name"
+    assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == [
+        "discriminator's loss"
+    ], "no line, no name"
     figures.d2l.plt.close(figure)
     figures.d2l.plt.close(figures.show_history([], "stopped before the first epoch ended"))
 
 
 def test_curves_of_a_training_under_way_have_room_for_all_epochs():
-    figure = figures.show_history([{"epoch": 0.003, "loss": 544.0, "pixel_loss": 543.0, "kl": 1.0}], "drawn digits", num_epochs=12)
+    figure = figures.show_history(
+        [{"epoch": 0.003, "loss": 544.0, "pixel_loss": 543.0, "kl": 1.0}],
+        "drawn digits",
+        num_epochs=12,
+    )
     assert all(ax.get_xlim() == (0, 12) for ax in figure.axes)
     figures.d2l.plt.close(figure)

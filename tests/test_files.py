@@ -1,4 +1,5 @@
 """Whole after a kill or a power cut, one process to a folder, and no reader that waits for ever."""
+
 import errno
 import os
 import signal
@@ -7,39 +8,52 @@ import sys
 import textwrap
 import time
 
+import helpers
 import numpy as np
 import pytest
+from d2lvae import figures, training
+from d2lvae.runs import RunError
+from d2lvae.storage import files
 from PIL import Image
 
-import d2lvae
-from d2lvae import figures, runs, training
-from d2lvae.storage import files
-from d2lvae.runs import RunError
-import helpers
 
-
-def test_bytes_are_on_the_disk_before_their_name_is_and_the_name_before_the_block_ends(tmp_path, monkeypatch):
+def test_bytes_are_on_the_disk_before_their_name_is_and_the_name_before_the_block_ends(
+    tmp_path, monkeypatch
+):
     calls, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(os.readlink(f"/proc/self/fd/{descriptor}")) or fsync(descriptor))
-    monkeypatch.setattr(os, "replace", lambda one, other: calls.append("renamed") or replace(one, other))
-    with files.replacing(tmp_path / "a") as file:
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda descriptor: calls.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        or fsync(descriptor),
+    )
+    monkeypatch.setattr(
+        os, "replace", lambda one, other: calls.append("renamed") or replace(one, other)
+    )
+    with files.atomic_write(tmp_path / "a") as file:
         file.write(b"content")
-    assert calls == [str(tmp_path / f".a.{os.getpid()}.part"), "renamed", str(tmp_path)] and (tmp_path / "a").read_bytes() == b"content"
+    assert (
+        calls == [str(tmp_path / f".a.{os.getpid()}.part"), "renamed", str(tmp_path)]
+        and (tmp_path / "a").read_bytes() == b"content"
+    )
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, others, living = (tmp_path / name for name in (f".a.{dead.pid}.part", f".b.{dead.pid}.part", f".a.{os.getppid()}.part"))
+    left, others, living = (
+        tmp_path / name
+        for name in (f".a.{dead.pid}.part", f".b.{dead.pid}.part", f".a.{os.getppid()}.part")
+    )
     for path in (left, others, living):
         path.write_bytes(b"half")
-    with files.replacing(tmp_path / "a") as file:
+    with files.atomic_write(tmp_path / "a") as file:
         file.write(b"whole")
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", others, living])
 
 
-def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
-    figures.save_picture(tmp_path / "0.png", grey_picture(3))
+def test_a_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    figures.save_image(tmp_path / "0.png", grey_image(3))
     before = (tmp_path / "0.png").read_bytes()
 
     def full(descriptor):
@@ -47,36 +61,38 @@ def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monke
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="0.png could not be written .*free some room"):
-        figures.save_picture(tmp_path / "0.png", grey_picture(4))
+        figures.save_image(tmp_path / "0.png", grey_image(4))
     assert (tmp_path / "0.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
     assert Image.open(tmp_path / "0.png").getpixel((0, 0)) == 3
 
 
-def grey_picture(grey):
+def grey_image(grey):
     return np.full((1, 4, 4), grey, np.uint8)
 
 
 HOLDER = textwrap.dedent("""
     import sys, time
-    from d2lvae import files
-    with files.alone(sys.argv[1]):
+    from d2lvae.storage import files
+    with files.file_lock(sys.argv[1]):
         print("held", flush=True)
         time.sleep(60)
 """)
 
 
 def test_a_lock_names_its_holder_and_is_free_when_the_holder_is_killed(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "lock"], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path / "lock"], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(files.Busy, match=f"process {holder.pid} on "):
-        with files.alone(tmp_path / "lock"):
+        with files.file_lock(tmp_path / "lock"):
             pass
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     assert (tmp_path / "lock").exists()
-    with files.alone(tmp_path / "lock"):
+    with files.file_lock(tmp_path / "lock"):
         with pytest.raises(files.Busy, match=f"process {os.getpid()} on "):
-            with files.alone(tmp_path / "lock"):
+            with files.file_lock(tmp_path / "lock"):
                 pass
     assert not (tmp_path / "lock").exists()
 
@@ -86,38 +102,64 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(files.fcntl, "flock", none)
-    with files.alone(tmp_path / "lock"):
+    with files.file_lock(tmp_path / "lock"):
         assert "file system without locks" in capsys.readouterr().out
 
 
 def test_a_second_run_into_the_same_folder_is_refused_at_once(config, tiny, small_vae):
     folder = helpers.run_folder(small_vae(), tiny, config)
     folder.mkdir(parents=True)
-    with files.alone(folder / ".lock"):
-        with pytest.raises(RunError, match=f"{folder} is being written by another run .process {os.getpid()} on .*results_dir"):
+    with files.file_lock(folder / ".lock"):
+        with pytest.raises(
+            RunError,
+            match=f"{folder} is being written by another run .process {os.getpid()} on .*results_dir",
+        ):
             helpers.fit(small_vae(), tiny, config)
     assert not list(folder.iterdir())
-    assert helpers.fit(small_vae(), tiny, config).folder == folder and not (folder / ".lock").exists()
+    assert (
+        helpers.fit(small_vae(), tiny, config).folder == folder and not (folder / ".lock").exists()
+    )
 
 
-def test_no_time_is_negative_when_the_clock_is_set_back(config, tiny, small_vae, monkeypatch, capsys):
+def test_no_time_is_negative_when_the_clock_is_set_back(
+    config, tiny, small_vae, monkeypatch, capsys
+):
     looks = []
     monkeypatch.setattr(time, "time", lambda: looks.append(1) or 1e9 - 3600 * len(looks))
     run = helpers.fit(small_vae(), tiny, config)
-    assert all(epoch["seconds"] >= 0 and epoch["images_per_second"] > 0 for epoch in run.history) and run.metrics["seconds"] >= 0
-    assert "-" not in "".join(line.rsplit(",", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch"))
+    assert (
+        all(epoch["seconds"] >= 0 and epoch["images_per_second"] > 0 for epoch in run.history)
+        and run.metrics["seconds"] >= 0
+    )
+    assert "-" not in "".join(
+        line.rsplit(",", 1)[1]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("epoch")
+    )
 
 
 @pytest.mark.parametrize("kind", ["missing", "pipe", "directory", "loop", "cut", "deep"])
 def test_json_that_cannot_be_read_is_named(tmp_path, kind):
     path = tmp_path / "a.json"
-    {"missing": lambda: None, "pipe": lambda: os.mkfifo(path), "directory": path.mkdir, "loop": lambda: path.symlink_to(path),
-     "cut": lambda: path.write_text('{"a": '), "deep": lambda: path.write_text("[" * 100_000)}[kind]()
+    {
+        "missing": lambda: None,
+        "pipe": lambda: os.mkfifo(path),
+        "directory": path.mkdir,
+        "loop": lambda: path.symlink_to(path),
+        "cut": lambda: path.write_text('{"a": '),
+        "deep": lambda: path.write_text("[" * 100_000),
+    }[kind]()
     with pytest.raises(ValueError, match="a.json cannot be read"):
         files.read_json(path)
 
 
-def test_a_loss_of_the_discriminator_alone_that_is_no_number_ends_the_run(config, tiny, small_vae, small_disc, monkeypatch):
-    monkeypatch.setattr(training, "_means", lambda *a: {"loss": 1.0, "pixel_loss": 1.0, "kl": 0.0, "disc_loss": float("nan")})
+def test_a_loss_of_the_discriminator_alone_that_is_no_number_ends_the_run(
+    config, tiny, small_vae, small_disc, monkeypatch
+):
+    monkeypatch.setattr(
+        training,
+        "_means",
+        lambda *a: {"loss": 1.0, "pixel_loss": 1.0, "kl": 0.0, "disc_loss": float("nan")},
+    )
     with pytest.raises(FloatingPointError, match="'disc_loss': nan"):
         helpers.fit(small_vae(), tiny, {**config, "disc_weight": 1.0}, small_disc())

@@ -1,12 +1,12 @@
 """VAEs and discriminators: shapes, gradients, and the one interface."""
+
+import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import autograd
-
-import d2lvae
 from d2lvae import training
-from d2lvae.storage.checkpoints import net_arrays
+from d2lvae.storage.checkpoints import get_weights
+from mxnet import autograd
 
 
 def made(net, seed=0):
@@ -27,7 +27,7 @@ def test_dense_vae_has_the_seeds_sizes(images):
     z = vae.reparameterize(mean, log_var)
     assert z.shape == (6, 5)
     assert vae.decode(z).shape == (6, 1, 28, 28)
-    sizes = [array.size for name, array in net_arrays(vae).items()]
+    sizes = [array.size for name, array in get_weights(vae).items()]
     encoder = 784 * 400 + 400 + 2 * (400 * 400 + 400) + 400 * 10 + 10
     decoder = 5 * 400 + 400 + 2 * (400 * 400 + 400) + 400 * 784 + 784
     assert sum(sizes) == encoder + decoder
@@ -48,12 +48,14 @@ def test_latents_have_no_activation_on_them(images):
     assert log_var.min().asscalar() < 0 < log_var.max().asscalar()
 
 
-def test_decoder_gives_logits_and_pictures_are_their_sigmoid(images):
+def test_decoder_gives_logits_and_images_are_their_sigmoid(images):
     vae = made(d2lvae.DenseVAE())
     mean, _ = vae.encode(images)
     logits = vae.decode(mean)
     assert logits.min().asscalar() < 0
-    np.testing.assert_allclose(vae.reconstruct(images).asnumpy(), 1 / (1 + np.exp(-logits.asnumpy())), rtol=1e-5)
+    np.testing.assert_allclose(
+        vae.reconstruct(images).asnumpy(), 1 / (1 + np.exp(-logits.asnumpy())), rtol=1e-5
+    )
 
 
 def test_reconstruct_has_no_noise_and_forward_has(images):
@@ -67,8 +69,8 @@ def test_reparameterize_draws_from_the_gaussian_asked_for():
     vae = d2lvae.DenseVAE()
     mean = mx.nd.ones((200_000, 1)) * 2
     z = vae.reparameterize(mean, mx.nd.ones_like(mean) * np.log(9)).asnumpy()
-    assert z.mean() == pytest.approx(2, abs=.03)
-    assert z.std() == pytest.approx(3, abs=.03)
+    assert z.mean() == pytest.approx(2, abs=0.03)
+    assert z.std() == pytest.approx(3, abs=0.03)
 
 
 def test_reparameterize_has_gradients_to_mean_and_log_var():
@@ -107,18 +109,29 @@ def conv_vae(shape=(3, 32, 32)):
 @pytest.mark.parametrize("size, halvings", [(32, 3), (64, 4), (128, 5)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_convolutions_down_to_4_by_4_and_back(size, halvings, channels):
-    vae, disc = made(conv_vae((channels, size, size))), made(d2lvae.ConvDisc(4, (channels, size, size)))
+    vae, disc = (
+        made(conv_vae((channels, size, size))),
+        made(d2lvae.ConvDisc(4, (channels, size, size))),
+    )
     images = mx.nd.random.uniform(shape=(2, channels, size, size))
     shapes, hidden = [], images
     for layer in vae.encoder:
         hidden = layer(hidden)
         shapes.append(hidden.shape)
-    sides = [size // 2 ** i for i in range(1, halvings + 1)]
-    assert shapes[::3][:halvings] == [(2, 4 * 2 ** i, side, side) for i, side in enumerate(sides)] and sides[-1] == 4
+    sides = [size // 2**i for i in range(1, halvings + 1)]
+    assert (
+        shapes[::3][:halvings] == [(2, 4 * 2**i, side, side) for i, side in enumerate(sides)]
+        and sides[-1] == 4
+    )
     assert shapes[-1] == (2, 12) and disc(images).shape == (2,)
     logits, mean, log_var = vae(images)
     assert logits.shape == images.shape and mean.shape == log_var.shape == (2, 6)
-    assert vae.reconstruct(images).shape == images.shape and vae.sample(3).shape == (3, channels, size, size)
+    assert vae.reconstruct(images).shape == images.shape and vae.sample(3).shape == (
+        3,
+        channels,
+        size,
+        size,
+    )
 
 
 def test_conv_vae_has_the_seeds_sizes():
@@ -127,13 +140,18 @@ def test_conv_vae_has_the_seeds_sizes():
     kernels = 16 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256)
     norms = 2 * (32 + 64 + 128 + 256)
     assert number == 2 * (kernels + norms) + (4096 * 1024 + 1024) + 512 * 256 * 16 + 3
-    assert number == pytest.approx(7.7e6, rel=.05)
+    assert number == pytest.approx(7.7e6, rel=0.05)
 
 
 @pytest.mark.parametrize("net", [d2lvae.ConvVAE, d2lvae.ConvDisc])
-@pytest.mark.parametrize("shape", [(3, 50, 50), (3, 64, 32), (3, 256, 256), (3, 16, 16), (1, 28, 28)])
+@pytest.mark.parametrize(
+    "shape", [(3, 50, 50), (3, 64, 32), (3, 256, 256), (3, 16, 16), (1, 28, 28)]
+)
 def test_convolutional_nets_refuse_other_sizes(net, shape):
-    with pytest.raises(ValueError, match=f"32 x 32, 64 x 64 or 128 x 128 .image_size.; found {shape[1]} x {shape[2]}"):
+    with pytest.raises(
+        ValueError,
+        match=f"32 x 32, 64 x 64 or 128 x 128 .image_size.; found {shape[1]} x {shape[2]}",
+    ):
         net(image_shape=shape)
 
 
@@ -146,11 +164,13 @@ def test_a_conv_vaes_latents_have_neither_relu_nor_batchnorm_on_them():
         assert latents.min().asscalar() < 0 < latents.max().asscalar()
     with autograd.record():
         mean, _ = vae.encode(images)
-    assert np.abs(mean.mean(axis=0).asnumpy()).max() > 1e-2, "centred over the batch, as BatchNorm would"
+    assert (
+        np.abs(mean.mean(axis=0).asnumpy()).max() > 1e-2
+    ), "centred over the batch, as BatchNorm would"
 
 
 def test_an_object_moved_by_the_stride_moves_in_the_first_layers_output():
-    """Which it would not in a picture whose rows were reshaped instead of transposed."""
+    """Which it would not in a image whose rows were reshaped instead of transposed."""
     vae = made(conv_vae())
     images = np.zeros((2, 3, 32, 32), np.float32)
     images[0, :, 8:12, 8:12], images[1, :, 10:14, 12:16] = 1, 1
@@ -163,8 +183,12 @@ def test_conv_disc_leaks_with_a_slope_of_a_fifth():
     disc = d2lvae.ConvDisc(4)
     leaks = [layer for layer in disc.body if isinstance(layer, mx.gluon.nn.LeakyReLU)]
     assert len(leaks) == 4
-    assert (leaks[0](mx.nd.array([-1, 1])).asnumpy() == np.array([-.2, 1], np.float32)).all()
-    assert [type(layer).__name__ for layer in disc.body][:3] == ["Conv2D", "LeakyReLU", "Conv2D"], "no BatchNorm on the first"
+    assert (leaks[0](mx.nd.array([-1, 1])).asnumpy() == np.array([-0.2, 1], np.float32)).all()
+    assert [type(layer).__name__ for layer in disc.body][:3] == [
+        "Conv2D",
+        "LeakyReLU",
+        "Conv2D",
+    ], "no BatchNorm on the first"
 
 
 @pytest.mark.parametrize("name", ["resnet18_v1", "cifar_resnet20_v1"])
@@ -173,8 +197,12 @@ def test_resnets_have_one_output_and_no_weights_from_the_net(name):
     images = mx.nd.random.uniform(shape=(3, 3, 64, 64))
     first, other = (made(disc, seed)(images).asnumpy() for seed in (0, 1))
     assert first.shape == (3,) and (first != other).all()
-    millions = sum(np.prod(p.shape) for p in disc.collect_params().values() if p.grad_req != "null") / 1e6
-    assert millions == pytest.approx({"resnet18_v1": 11.17, "cifar_resnet20_v1": .27}[name], rel=.02)
+    millions = (
+        sum(np.prod(p.shape) for p in disc.collect_params().values() if p.grad_req != "null") / 1e6
+    )
+    assert millions == pytest.approx(
+        {"resnet18_v1": 11.17, "cifar_resnet20_v1": 0.27}[name], rel=0.02
+    )
 
 
 def test_an_unknown_resnet_is_answered_with_close_ones():
@@ -184,13 +212,21 @@ def test_an_unknown_resnet_is_answered_with_close_ones():
 
 
 def test_every_resnet_that_is_offered_exists():
-    from gluoncv import model_zoo
     from d2lvae.config import RESNETS
+    from gluoncv import model_zoo
+
     assert set(RESNETS) <= set(model_zoo.get_model_list())
 
 
-@pytest.mark.parametrize("net", [d2lvae.DenseVAE, d2lvae.DenseLogReg, lambda: d2lvae.ConvVAE(6, 4, (1, 32, 32)),
-                                 lambda: d2lvae.ConvDisc(4, (1, 32, 32))])
+@pytest.mark.parametrize(
+    "net",
+    [
+        d2lvae.DenseVAE,
+        d2lvae.DenseLogReg,
+        lambda: d2lvae.ConvVAE(6, 4, (1, 32, 32)),
+        lambda: d2lvae.ConvDisc(4, (1, 32, 32)),
+    ],
+)
 def test_every_parameter_gets_a_gradient(net, images):
     net = made(net())
     images = mx.nd.random.uniform(shape=(6, *net.image_shape))
@@ -204,14 +240,22 @@ def test_every_parameter_gets_a_gradient(net, images):
 
 
 def test_initialization_depends_on_the_seed_alone():
-    first, same, other = (net_arrays(made(d2lvae.DenseVAE(), seed)) for seed in (4, 4, 5))
+    first, same, other = (get_weights(made(d2lvae.DenseVAE(), seed)) for seed in (4, 4, 5))
     assert first.keys() == same.keys()
     assert all((first[name] == same[name]).all() for name in first)
     assert any((first[name] != other[name]).any() for name in first)
 
 
-@pytest.mark.parametrize("net", [lambda: d2lvae.DenseVAE(3, 2, 16, (3, 6, 4)), lambda: d2lvae.DenseLogReg(2, 8, (3, 6, 4)), conv_vae,
-                                 lambda: d2lvae.ConvDisc(4, (3, 32, 32)), lambda: d2lvae.ResNetDisc("cifar_resnet20_v1", (3, 32, 32))])
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda: d2lvae.DenseVAE(3, 2, 16, (3, 6, 4)),
+        lambda: d2lvae.DenseLogReg(2, 8, (3, 6, 4)),
+        conv_vae,
+        lambda: d2lvae.ConvDisc(4, (3, 32, 32)),
+        lambda: d2lvae.ResNetDisc("cifar_resnet20_v1", (3, 32, 32)),
+    ],
+)
 def test_saved_and_loaded_without_knowing_the_class(net, tmp_path):
     net = made(net())
     d2lvae.save_net(tmp_path / "net.npz", net)

@@ -1,4 +1,5 @@
 """Every notebook: clean as committed, and really trained by nbval on tiny data."""
+
 import ast
 import csv
 import json
@@ -11,28 +12,53 @@ import sys
 import nbformat
 import papermill
 import pytest
-
 from d2lvae import config as parameters
 from d2lvae.evaluation import study
 from d2lvae.storage import records
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TINY = {"mnist": {"data": "drawn", "num_train": 2000, "epochs": 12}, "anime": {"data": "drawn", "num_train": 320, "epochs": 3},
-        "study": {"data": "drawn", "num_train": 640, "epochs": 2, "num_seeds": 1}, "latent": {}}
-COMMON = {"data", "num_train", "epochs", "batch_size", "lr", "num_latents", "pixel_weight", "kl_weight", "seed",
-          "kvstore", "resume", "results_dir"}
-DENSE, CONV, FACES = {"num_layers", "num_hiddens"}, {"base_channels", "upsampling", "precision"}, {"image_size", "pixel_loss"}
+TINY = {
+    "mnist": {"data": "drawn", "num_train": 2000, "epochs": 12},
+    "anime": {"data": "drawn", "num_train": 320, "epochs": 3},
+    "study": {"data": "drawn", "num_train": 640, "epochs": 2, "num_seeds": 1},
+    "latent": {},
+}
+COMMON = {
+    "data",
+    "num_train",
+    "epochs",
+    "batch_size",
+    "lr",
+    "num_latents",
+    "pixel_weight",
+    "kl_weight",
+    "seed",
+    "kvstore",
+    "resume",
+    "results_dir",
+}
+DENSE, CONV, FACES = (
+    {"num_layers", "num_hiddens"},
+    {"base_channels", "upsampling", "precision"},
+    {"image_size", "pixel_loss"},
+)
 DISC = {"learned_loss", "feature_weight", "disc_lr", "num_solo_epochs", "disc_weight"}
 PARAMETERS = {  # what each has besides
-    "mnist_densevae_bce": DENSE, "mnist_densevae_l2": DENSE, "mnist_densevae_logreg": DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
-    "anime_densevae_bce": FACES | DENSE, "anime_convvae_bce": FACES | CONV,
+    "mnist_densevae_bce": DENSE,
+    "mnist_densevae_l2": DENSE,
+    "mnist_densevae_logreg": DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
+    "anime_densevae_bce": FACES | DENSE,
+    "anime_convvae_bce": FACES | CONV,
     "anime_densevae_logreg": FACES | DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
     "anime_convvae_convdisc": FACES | CONV | DISC | {"disc_base_channels"},
     "anime_convvae_resnet": FACES | CONV | DISC | {"disc_net"},
     "anime_convvae_learned": FACES | CONV | DISC | {"disc_base_channels"},
 }
-OTHERS = {"study_sharpness": {"data", "num_train", "epochs", "num_seeds", "seed", "results_dir"}, "latent_explorer": {"results_dir"}}
+OTHERS = {
+    "study_sharpness": {"data", "num_train", "epochs", "num_seeds", "seed", "results_dir"},
+    "latent_explorer": {"results_dir"},
+}
 EIGHT = [stem for stem in PARAMETERS if stem != "anime_convvae_learned"]
 
 
@@ -44,12 +70,28 @@ def test_there_is_one_for_each_experiment():
     assert {path.stem for path in NOTEBOOKS} == {*PARAMETERS, *OTHERS}
 
 
-@pytest.mark.parametrize("stem, defaults", [
-    ("anime_densevae_bce", (512, 5, 1024)), ("anime_densevae_logreg", (512, 5, 1024, 1, 1024, 10.0)), ("anime_convvae_bce", (512, 32)),
-    ("anime_convvae_convdisc", (256, 16, 16, 10.0)), ("anime_convvae_resnet", (256, 16, "resnet18_v1", 10.0))])
+@pytest.mark.parametrize(
+    "stem, defaults",
+    [
+        ("anime_densevae_bce", (512, 5, 1024)),
+        ("anime_densevae_logreg", (512, 5, 1024, 1, 1024, 10.0)),
+        ("anime_convvae_bce", (512, 32)),
+        ("anime_convvae_convdisc", (256, 16, 16, 10.0)),
+        ("anime_convvae_resnet", (256, 16, "resnet18_v1", 10.0)),
+    ],
+)
 def test_defaults_on_faces_are_the_seeds(stem, defaults):
     found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
-    names = ["num_latents", "num_layers", "num_hiddens", "base_channels", "disc_num_layers", "disc_num_hiddens", "disc_base_channels", "disc_net"]
+    names = [
+        "num_latents",
+        "num_layers",
+        "num_hiddens",
+        "base_channels",
+        "disc_num_layers",
+        "disc_num_hiddens",
+        "disc_base_channels",
+        "disc_net",
+    ]
     names += ["disc_weight"] * (len(defaults) > 3 or "resnet18_v1" in defaults)
     values = [ast.literal_eval(found[name]["default"]) for name in names if name in found]
     assert values == list(defaults)
@@ -60,7 +102,9 @@ def test_what_the_seed_did_not_have_is_off_in_its_eight(stem):
     found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
     off = {**records.OPTIONAL, "upsampling": "transposed"}
     values = {name: ast.literal_eval(found[name]["default"]) for name in off if name in found}
-    assert values == {name: off[name] for name in values} and (not DISC <= PARAMETERS[stem] or DISC - {"disc_weight"} <= set(values))
+    assert values == {name: off[name] for name in values} and (
+        not DISC <= PARAMETERS[stem] or DISC - {"disc_weight"} <= set(values)
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -69,15 +113,21 @@ def test_as_committed_it_is_executed_clean_and_portable(path):
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3" and "papermill" not in notebook.metadata
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "not executed from top to bottom"
+    assert [cell.execution_count for cell in code] == list(
+        range(1, len(code) + 1)
+    ), "not executed from top to bottom"
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert kinds <= {"text/plain", "text/html", "image/png"}
-    assert sum("image/png" in o.get("data", {}) for o in outputs) >= (2 if family(path) == "latent" else 4)
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= (
+        2 if family(path) == "latent" else 4
+    )
     text = json.dumps([[cell.source, cell.get("outputs")] for cell in notebook.cells])
     assert not re.search(r"/(home|root|tmp|Users|work)/", text), "a path of one machine"
-    assert ("drawn faces" if family(path) == "anime" else "drawn digits") in text and path.stat().st_size < 1_500_000
+    assert (
+        "drawn faces" if family(path) == "anime" else "drawn digits"
+    ) in text and path.stat().st_size < 1_500_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -89,7 +139,9 @@ def test_its_parameters_are_known_typed_and_explained(path):
     for name, parameter in inferred.items():
         assert parameter["help"], f"{name} has no explanation"
         assert parameter["inferred_type_name"] == parameters.RULES[name].kind.__name__
-    first = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    first = next(
+        cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+    )
     assert first.metadata.tags == ["parameters"]
 
 
@@ -100,21 +152,50 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
     for i, path in enumerate(NOTEBOOKS):
         prepared = halves[i % 2] / path.name
         prepared.parent.mkdir(exist_ok=True)
-        papermill.execute_notebook(path, prepared, prepare_only=True, progress_bar=False,
-                                   parameters={**TINY[family(path)], "results_dir": str(halves[i % 2] / "results")})
+        papermill.execute_notebook(
+            path,
+            prepared,
+            prepare_only=True,
+            progress_bar=False,
+            parameters={**TINY[family(path)], "results_dir": str(halves[i % 2] / "results")},
+        )
         notebook = nbformat.read(prepared, as_version=4)
         for cell in notebook.cells:  # parameters go in before nbval compares
             if cell.cell_type == "code" and "injected-parameters" in cell.metadata.get("tags", []):
                 cell.metadata.tags.append("nbval-ignore-output")
         nbformat.write(notebook, prepared)
-    runs_of_halves = [subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=120",
-                                        "--rootdir", str(half), "-q", str(half)], cwd=half, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for half in halves]
+    runs_of_halves = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "--nbval-lax",
+                "--nbval-cell-timeout=120",
+                "--rootdir",
+                str(half),
+                "-q",
+                str(half),
+            ],
+            cwd=half,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for half in halves
+    ]
     outputs = [process.communicate()[0] for process in runs_of_halves]
     for process, output in zip(runs_of_halves, outputs):
         assert process.returncode == 0, output[-5000:]
     histories = list(tmp_path.glob("*/results/**/history.csv"))
-    others = {"the plain VAE beside the learned loss", "the original's recipe beside it", *study.CONDITIONS["drawn_digits"]}
+    others = {
+        "the plain VAE beside the learned loss",
+        "the original's recipe beside it",
+        *study.CONDITIONS["drawn_digits"],
+    }
     assert len(histories) == len(PARAMETERS) + len(others)
     for path in histories:
         with open(path) as file:

@@ -1,4 +1,5 @@
 """Image files as people's folders hold them: damaged metadata costs nothing, what is left out is named with the reason."""
+
 import io
 import os
 import struct
@@ -7,10 +8,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from d2lvae.sources import image_folder
 from d2lvae.data import DataError, load_faces
+from d2lvae.sources import image_folder
+from PIL import Image
 
 SIZE = 96
 ORIENTATION = 0x0112
@@ -20,7 +20,7 @@ def face():
     """Colours, edges and an up: neither turned nor mirrored it equals itself."""
     y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE
     pixels = np.stack([x, y, 1 - x * y], axis=2)
-    pixels[(x - .6) ** 2 + (y - .4) ** 2 < .05] = (1, .8, .7)
+    pixels[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.05] = (1, 0.8, 0.7)
     return Image.fromarray((255 * pixels).astype(np.uint8))
 
 
@@ -55,7 +55,9 @@ def png_after(*chunks):
 
 def jpeg(marker, data, image=None):
     content = saved("JPEG", image, quality=95, subsampling=0)
-    return content[:2] + bytes([0xff, marker]) + struct.pack(">H", len(data) + 2) + data + content[2:]
+    return (
+        content[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data + content[2:]
+    )
 
 
 def webp(kind, data, missing=0):
@@ -72,8 +74,13 @@ def bmp(image, alpha):
     pixels = np.asarray(image)[::-1, :, ::-1]
     pixels = np.dstack([pixels, np.full(pixels.shape[:2], alpha, np.uint8)]).tobytes()
     header = struct.pack("<IiiHHIIiiII", 108, SIZE, SIZE, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
-    header += struct.pack("<4I", 0xff0000, 0xff00, 0xff, 0xff000000) + b"BGRs" + bytes(48)
-    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+    header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 14 + len(header) + len(pixels), 0, 0, 14 + len(header))
+        + header
+        + pixels
+    )
 
 
 PROMPT = zlib.compress(b"a prompt, " * 200_000)
@@ -83,7 +90,7 @@ SHOW_THE_FACE = {
     "Exif with a wrong checksum.png": png(chunk(b"eXIf", exif(1)[6:], checksum=1)),
     "Exif that is no TIFF.webp": saved("WEBP", lossless=True, exif=b"Exif\0\0\0\x08\0\x02garbage!"),
     "Exif cut short.webp": webp(b"EXIF", exif(1)[:20], missing=40),
-    "Exif that is no TIFF.jpg": jpeg(0xe1, b"Exif\0\0garbage!"),
+    "Exif that is no TIFF.jpg": jpeg(0xE1, b"Exif\0\0garbage!"),
     "packed prompt.png": png(chunk(b"zTXt", b"parameters\0\0" + PROMPT)),
     "packed prompt behind the pixels.png": png_after(chunk(b"zTXt", b"parameters\0\0" + PROMPT)),
     "packed prompt in Unicode.png": png(chunk(b"iTXt", b"parameters\0\1\0\0\0" + PROMPT)),
@@ -97,18 +104,20 @@ SHOW_THE_FACE = {
     "gamma cut short.png": png(chunk(b"gAMA", b"")),
     "animation cut short.png": png(chunk(b"acTL", b"\0\0")),
     "frame cut short.png": png_after(chunk(b"fcTL", b"\0\0"), chunk(b"fdAT", b"")),
-    "profile cut short.jpg": jpeg(0xe2, b"ICC_PROFILE\0"),
-    "Adobe's segment cut short.jpg": jpeg(0xee, b"Adobe\0"),
-    "JFIF cut short.jpg": jpeg(0xe0, b"JFIF\0"),
-    "Photoshop's segment cut short.jpg": jpeg(0xed, b"Photoshop 3.0\x008BIM\4"),
-    "list of images that is none.jpg": jpeg(0xe2, b"MPF\0garbage!"),
+    "profile cut short.jpg": jpeg(0xE2, b"ICC_PROFILE\0"),
+    "Adobe's segment cut short.jpg": jpeg(0xEE, b"Adobe\0"),
+    "JFIF cut short.jpg": jpeg(0xE0, b"JFIF\0"),
+    "Photoshop's segment cut short.jpg": jpeg(0xED, b"Photoshop 3.0\x008BIM\4"),
+    "list of images that is none.jpg": jpeg(0xE2, b"MPF\0garbage!"),
     "unused alpha.bmp": bmp(face(), 0),
     "opaque alpha.bmp": bmp(face(), 255),
 }
 
 
 def assert_is_face(array, tolerance, image=None):
-    expected = np.asarray((image or face()).resize((64, 64), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    expected = np.asarray((image or face()).resize((64, 64), Image.Resampling.LANCZOS)).transpose(
+        2, 0, 1
+    )
     assert np.abs(array.astype(int) - expected).mean() <= tolerance
 
 
@@ -122,13 +131,17 @@ def test_metadata_never_costs_an_image(tmp_path, name):
 def test_what_is_compared_with_is_no_other_way_up():
     for turn in image_folder.TURNS.values():
         with pytest.raises(AssertionError):
-            assert_is_face(np.asarray(face().transpose(turn).resize((64, 64))).transpose(2, 0, 1), 2)
+            assert_is_face(
+                np.asarray(face().transpose(turn).resize((64, 64))).transpose(2, 0, 1), 2
+            )
 
 
 @pytest.mark.parametrize("orientation", range(1, 10))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_every_orientation_is_turned_upright(tmp_path, kind, orientation):
-    back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation, image_folder.TURNS.get(orientation))
+    back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(
+        orientation, image_folder.TURNS.get(orientation)
+    )
     turned = face() if back is None else face().transpose(back)
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     (tmp_path / "a").write_bytes(saved(kind, turned, exif=exif(orientation), **options))
@@ -137,15 +150,21 @@ def test_every_orientation_is_turned_upright(tmp_path, kind, orientation):
 
 def test_an_intact_orientation_survives_other_metadata_that_is_damaged(tmp_path):
     turned = face().transpose(Image.Transpose.ROTATE_90)
-    for content in (png(chunk(b"eXIf", exif(6)[6:]), chunk(b"zTXt", b"parameters\0\0" + PROMPT), image=turned),
-                    saved("JPEG", turned, exif=exif(6), quality=95).replace(b"\xff\xe1", b"\xff\xe2\0\x0eICC_PROFILE\0\xff\xe1", 1)):
+    for content in (
+        png(chunk(b"eXIf", exif(6)[6:]), chunk(b"zTXt", b"parameters\0\0" + PROMPT), image=turned),
+        saved("JPEG", turned, exif=exif(6), quality=95).replace(
+            b"\xff\xe1", b"\xff\xe2\0\x0eICC_PROFILE\0\xff\xe1", 1
+        ),
+    ):
         (tmp_path / "a").write_bytes(content)
         assert_is_face(image_folder.decode(tmp_path / "a", 64), tolerance=2)
 
 
 def test_sixteen_bits_are_turned_upright_as_well(tmp_path):
     grey = face().convert("L")
-    wide = Image.fromarray(np.asarray(grey.transpose(Image.Transpose.ROTATE_90)).astype(np.uint16) * 257)
+    wide = Image.fromarray(
+        np.asarray(grey.transpose(Image.Transpose.ROTATE_90)).astype(np.uint16) * 257
+    )
     wide.save(tmp_path / "a.png", exif=exif(6))
     assert_is_face(image_folder.decode(tmp_path / "a.png", 64), 1, grey.convert("RGB"))
 
@@ -159,6 +178,7 @@ def test_pixels_that_are_damaged_are_refused_whatever_the_metadata(tmp_path):
 
 
 # folders
+
 
 @pytest.fixture
 def anime(tmp_path, monkeypatch):
@@ -194,7 +214,11 @@ HALF = saved("JPEG")[:1000]
 LEFT_OUT = {
     "GIF": {"a.jpg": GIF, "a.gif": GIF, "a": GIF},
     "TIFF": {"a.jpg": saved("TIFF"), "a.tif": saved("TIFF")},
-    "AVIF": {"a.jpg": AVIF, "b.jpg": b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif" + bytes(9), "a.avif": AVIF},
+    "AVIF": {
+        "a.jpg": AVIF,
+        "b.jpg": b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif" + bytes(9),
+        "a.avif": AVIF,
+    },
     "HEIC": {"a.jpeg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)},
     "icon": {"a.png": saved("ICO")},
     "JPEG 2000": {"a.jpg": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(20)},
@@ -208,11 +232,17 @@ LEFT_OUT = {
     "of no known kind": {"a.bmp": bytes(range(200))},
     "JPEG, damaged or cut short": {"a.jpg": HALF, "b.png": HALF},
     "PNG, damaged or cut short": {"a.png": png()[:-20]},
-    "JPEG of another suffix (rename to .jpg)": {"a.jfif": saved("JPEG"), "a.jpg_large": saved("JPEG"), "b/c": saved("JPEG")},
+    "JPEG of another suffix (rename to .jpg)": {
+        "a.jfif": saved("JPEG"),
+        "a.jpg_large": saved("JPEG"),
+        "b/c": saved("JPEG"),
+    },
     "PNG of another suffix (rename to .png)": {"a": png()},
     "of one colour, or wholly transparent": {
-        "a.png": saved("PNG", Image.new("RGBA", (SIZE, SIZE), (9, 8, 7, 0))), "b.jpg": saved("JPEG", Image.new("L", (SIZE, SIZE), 7)),
-        "c.bmp": bmp(Image.new("RGB", (SIZE, SIZE)), 0)},
+        "a.png": saved("PNG", Image.new("RGBA", (SIZE, SIZE), (9, 8, 7, 0))),
+        "b.jpg": saved("JPEG", Image.new("L", (SIZE, SIZE), 7)),
+        "c.bmp": bmp(Image.new("RGB", (SIZE, SIZE)), 0),
+    },
 }
 
 
@@ -226,14 +256,28 @@ def test_what_is_left_out_is_counted_and_named_with_the_reason(anime, capsys, re
 
 
 def test_three_names_a_reason_and_the_commonest_first(anime, capsys):
-    files = {**{f"{i}.jpg": GIF for i in range(5)}, "page.jpg": b"<html>", **{f"{i}.png": b"" for i in range(6, 8)}}
+    files = {
+        **{f"{i}.jpg": GIF for i in range(5)},
+        "page.jpg": b"<html>",
+        **{f"{i}.png": b"" for i in range(6, 8)},
+    }
     assert said_of(anime, capsys, files)[1:-1] == [
-        "  5 GIF: 0.jpg, 1.jpg, 2.jpg, ...", "  2 empty: 6.png, 7.png", "  1 HTML: page.jpg"]
+        "  5 GIF: 0.jpg, 1.jpg, 2.jpg, ...",
+        "  2 empty: 6.png, 7.png",
+        "  1 HTML: page.jpg",
+    ]
 
 
 def test_other_files_beside_images_are_passed_over(anime, capsys):
-    others = {"captions.txt": b"hair", "README": b"of", "labels.csv": b"1,2", "archive.zip": b"PK\x03\x04", "page.html": b"<html>",
-              ".hidden.gif": GIF, "empty": b""}
+    others = {
+        "captions.txt": b"hair",
+        "README": b"of",
+        "labels.csv": b"1,2",
+        "archive.zip": b"PK\x03\x04",
+        "page.html": b"<html>",
+        ".hidden.gif": GIF,
+        "empty": b"",
+    }
     assert len(said_of(anime, capsys, others)) == 1
 
 
@@ -241,7 +285,7 @@ def test_a_folder_of_gifs_alone_is_not_an_empty_one(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("D2LVAE_DATA", str(tmp_path))
     (tmp_path / "anime").mkdir()
     (tmp_path / "anime" / "a.gif").write_bytes(GIF)
-    with pytest.raises(DataError, match=r"0 picture\(s\) that can be read"):
+    with pytest.raises(DataError, match=r"0 image\(s\) that can be read"):
         load_faces("auto")
     assert "1 GIF: a.gif" in capsys.readouterr().out
 
@@ -253,8 +297,14 @@ def test_a_file_of_too_many_bytes(anime, monkeypatch, capsys):
 
 # names
 
-ODD_NAMES = {"été.jpg": "été.jpg", "日本.jpg": "日本.jpg", "a\nb.jpg": r"a\nb.jpg", "\x1b[31mred.jpg": r"\x1b[31mred.jpg",
-             "\u202egpj.jpg": r"\u202egpj.jpg", "\x85.jpg": r"\x85.jpg"}
+ODD_NAMES = {
+    "été.jpg": "été.jpg",
+    "日本.jpg": "日本.jpg",
+    "a\nb.jpg": r"a\nb.jpg",
+    "\x1b[31mred.jpg": r"\x1b[31mred.jpg",
+    "\u202egpj.jpg": r"\u202egpj.jpg",
+    "\x85.jpg": r"\x85.jpg",
+}
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -280,6 +330,14 @@ def test_an_output_of_few_letters_takes_every_name(tmp_path, monkeypatch, encodi
     load_faces("anime")
     output.flush()
     said = output.buffer.getvalue().decode(encoding)
-    japanese, accented = ("日本", "é") if encoding == "utf-8" else (r"\u65e5\u672c", "é" if encoding == "latin-1" else r"\xe9")
+    japanese, accented = (
+        ("日本", "é")
+        if encoding == "utf-8"
+        else (r"\u65e5\u672c", "é" if encoding == "latin-1" else r"\xe9")
+    )
     assert rf"1 empty: {japanese}{accented}\udcff.jpg" in said
-    assert "drawn faces" in said and "made anew" in said and ("データ" in said) == (encoding == "utf-8")
+    assert (
+        "drawn faces" in said
+        and "made anew" in said
+        and ("データ" in said) == (encoding == "utf-8")
+    )

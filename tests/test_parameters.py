@@ -1,27 +1,50 @@
 """A parameter that is misspelt, of the wrong type or out of range stops before any work."""
+
 import dataclasses
 
 import numpy as np
 import pytest
-
 from d2lvae.config import DEFAULTS as ALL_DEFAULTS
 from d2lvae.config import RULES, Config, ParameterError
 
-DEFAULTS = dict(data="auto", num_train=0, epochs=10, batch_size=64, lr=0.001, num_latents=5,
-                pixel_loss="bce", disc_weight=0.0, seed=0, resume=False, results_dir="")
+DEFAULTS = dict(
+    data="auto",
+    num_train=0,
+    epochs=10,
+    batch_size=64,
+    lr=0.001,
+    num_latents=5,
+    pixel_loss="bce",
+    disc_weight=0.0,
+    seed=0,
+    resume=False,
+    results_dir="",
+)
 CALL = "config = d2lvae.Config.from_notebook(globals())"
 
 
 def cell(typed=True, **changes):
     """The source of a parameters cell."""
-    return "\n".join(f"{name}{f': {RULES[name].kind.__name__}' if typed and name in RULES else ''} = {value!r}"
-                     for name, value in {**DEFAULTS, **changes}.items())
+    return "\n".join(
+        f"{name}{f': {RULES[name].kind.__name__}' if typed and name in RULES else ''} = {value!r}"
+        for name, value in {**DEFAULTS, **changes}.items()
+    )
 
 
 def namespace(first=None, *later, **changes):
     """A notebook's globals after its parameters cell, perhaps papermill's, and perhaps other cells."""
-    injected = ["# Parameters\n" + "\n".join(f"{n} = {v!r}" for n, v in changes.items())] if changes else []
-    found = {"__name__": "__main__", "get_ipython": print, "In": ["", first or cell(), *injected, *later], **DEFAULTS, **changes}
+    injected = (
+        ["# Parameters\n" + "\n".join(f"{n} = {v!r}" for n, v in changes.items())]
+        if changes
+        else []
+    )
+    found = {
+        "__name__": "__main__",
+        "get_ipython": print,
+        "In": ["", first or cell(), *injected, *later],
+        **DEFAULTS,
+        **changes,
+    }
     for source in (first or "", *later):
         exec("\n".join(line for line in source.splitlines() if not line.startswith("%")), found)
     return found
@@ -39,28 +62,35 @@ def test_defaults_pass_and_whole_numbers_serve_as_floats():
     assert (config.lr, config.disc_weight) == (1.0, 0.0) and type(config.lr) is float
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("epoch", 50, "'epoch' is not a parameter of this notebook; did you mean 'epochs'?"),
-    ("learning_speed", 1, "'learning_speed' is not a parameter"),
-    ("num_units", 10, "'num_units' is not a parameter of this notebook"),
-    ("epochs", "ten", "epochs must be a whole number of at least 1; found 'ten' (text)"),
-    ("epochs", 0, "epochs must be a whole number of at least 1; found 0"),
-    ("epochs", 2.5, "epochs must be a whole number of at least 1; found 2.5"),
-    ("epochs", True, "epochs must be a whole number of at least 1; found True (a bool)"),
-    ("epochs", None, "epochs must be"),
-    ("resume", "false", "resume must be True or False; found 'false' (text). For example: -p resume True"),
-    ("resume", 1, "resume must be True or False; found 1"),
-    ("lr", -1, "lr must be a number above 0; found -1.0"),
-    ("lr", float("nan"), "lr must be"),
-    ("lr", float("inf"), "lr must be"),
-    ("lr", np.float64("nan"), "lr must be"),
-    ("disc_weight", -1.0, "disc_weight must be a number of at least 0; found -1.0"),
-    ("data", "MNIST", "data must be 'auto', 'mnist', 'anime' or 'drawn'; found 'MNIST'"),
-    ("pixel_loss", "mse", "pixel_loss must be 'bce' or 'l2'"),
-    ("batch_size", 0, "batch_size must be a whole number of at least 1"),
-    ("seed", -1, "seed must be a whole number of at least 0"),
-    ("results_dir", 5, "results_dir must be a folder's path"),
-])
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("epoch", 50, "'epoch' is not a parameter of this notebook; did you mean 'epochs'?"),
+        ("learning_speed", 1, "'learning_speed' is not a parameter"),
+        ("num_units", 10, "'num_units' is not a parameter of this notebook"),
+        ("epochs", "ten", "epochs must be a whole number of at least 1; found 'ten' (text)"),
+        ("epochs", 0, "epochs must be a whole number of at least 1; found 0"),
+        ("epochs", 2.5, "epochs must be a whole number of at least 1; found 2.5"),
+        ("epochs", True, "epochs must be a whole number of at least 1; found True (a bool)"),
+        ("epochs", None, "epochs must be"),
+        (
+            "resume",
+            "false",
+            "resume must be True or False; found 'false' (text). For example: -p resume True",
+        ),
+        ("resume", 1, "resume must be True or False; found 1"),
+        ("lr", -1, "lr must be a number above 0; found -1.0"),
+        ("lr", float("nan"), "lr must be"),
+        ("lr", float("inf"), "lr must be"),
+        ("lr", np.float64("nan"), "lr must be"),
+        ("disc_weight", -1.0, "disc_weight must be a number of at least 0; found -1.0"),
+        ("data", "MNIST", "data must be 'auto', 'mnist', 'anime' or 'drawn'; found 'MNIST'"),
+        ("pixel_loss", "mse", "pixel_loss must be 'bce' or 'l2'"),
+        ("batch_size", 0, "batch_size must be a whole number of at least 1"),
+        ("seed", -1, "seed must be a whole number of at least 0"),
+        ("results_dir", 5, "results_dir must be a folder's path"),
+    ],
+)
 def test_bad_parameters_are_named(name, value, message):
     with pytest.raises(ParameterError) as caught:
         check(namespace(**{name: value}))
@@ -68,14 +98,37 @@ def test_bad_parameters_are_named(name, value, message):
 
 
 def test_numpys_numbers_are_numbers():
-    config = Config.from_dict({"lr": np.float64(0.01), "epochs": np.int64(3), "resume": np.bool_(True), "kl_weight": np.float32(2)})
+    config = Config.from_dict(
+        {
+            "lr": np.float64(0.01),
+            "epochs": np.int64(3),
+            "resume": np.bool_(True),
+            "kl_weight": np.float32(2),
+        }
+    )
     assert (config.lr, config.epochs, config.resume, config.kl_weight) == (0.01, 3, True, 2.0)
-    assert [type(value) for value in (config.lr, config.epochs, config.resume)] == [float, int, bool]
+    assert [type(value) for value in (config.lr, config.epochs, config.resume)] == [
+        float,
+        int,
+        bool,
+    ]
 
 
 def test_what_later_cells_set_does_not_count_when_the_cell_is_run_again():
-    again = namespace(None, CALL.replace("d2lvae.", "").replace("Config", "print").replace(".from_notebook(globals())", "()"))
-    again["In"] = ["", cell(), CALL, "name = 'x'\nerror = 1.5", "seed = 3\nname = 'x'", "%magic no python"]
+    again = namespace(
+        None,
+        CALL.replace("d2lvae.", "")
+        .replace("Config", "print")
+        .replace(".from_notebook(globals())", "()"),
+    )
+    again["In"] = [
+        "",
+        cell(),
+        CALL,
+        "name = 'x'\nerror = 1.5",
+        "seed = 3\nname = 'x'",
+        "%magic no python",
+    ]
     assert check(again) == DEFAULTS
 
 
@@ -86,10 +139,18 @@ def test_a_name_misspelt_in_the_cell_itself_and_then_mended():
     assert check({**wrong, "In": [*wrong["In"], cell()]}) == DEFAULTS
 
 
-@pytest.mark.parametrize("first, later, expected", [
-    (cell(typed=False), [], {}), (cell().replace("epochs: int = 10", "epochs = 20"), [], {"epochs": 20}),
-    (cell(), ["lr: float = 0.01"], {"lr": 0.01}), (cell(), ["lr = 0.01\nepochs = 3"], {"lr": 0.01, "epochs": 3}),
-    ('"""What to turn."""\n' + cell(), [], {}), ("%%time\n" + cell(), [], {}), (cell(), [cell(epochs=2)], {"epochs": 2})])
+@pytest.mark.parametrize(
+    "first, later, expected",
+    [
+        (cell(typed=False), [], {}),
+        (cell().replace("epochs: int = 10", "epochs = 20"), [], {"epochs": 20}),
+        (cell(), ["lr: float = 0.01"], {"lr": 0.01}),
+        (cell(), ["lr = 0.01\nepochs = 3"], {"lr": 0.01, "epochs": 3}),
+        ('"""What to turn."""\n' + cell(), [], {}),
+        ("%%time\n" + cell(), [], {}),
+        (cell(), [cell(epochs=2)], {"epochs": 2}),
+    ],
+)
 def test_edits_that_students_make(first, later, expected):
     assert check(namespace(first, *later)) == {**DEFAULTS, **expected}
 
@@ -100,7 +161,9 @@ def test_a_magic_on_the_cell_hides_no_misspelt_name():
 
 
 def test_papermills_own_names_are_no_parameters():
-    assert check(namespace(PAPERMILL_INPUT_PATH="a.ipynb", PAPERMILL_OUTPUT_PATH="b.ipynb", epochs=3)) == {**DEFAULTS, "epochs": 3}
+    assert check(
+        namespace(PAPERMILL_INPUT_PATH="a.ipynb", PAPERMILL_OUTPUT_PATH="b.ipynb", epochs=3)
+    ) == {**DEFAULTS, "epochs": 3}
 
 
 def test_without_a_record_of_cells_the_names_count():
@@ -118,13 +181,18 @@ def test_a_parameter_that_has_changed_since_is_named():
     config.check_notebook()
     dataclasses.replace(config, epochs=3).check_notebook()  # changed on purpose
     notebook.update(epochs=3, data=np.zeros(5))
-    with pytest.raises(ParameterError, match=r"data is array.* now and was 'auto'; epochs is 3 now and was 10.*from_notebook"):
+    with pytest.raises(
+        ParameterError,
+        match=r"data is array.* now and was 'auto'; epochs is 3 now and was 10.*from_notebook",
+    ):
         config.check_notebook()
 
 
 def test_every_parameter_has_a_rule_that_its_default_keeps():
     assert set(RULES) == set(ALL_DEFAULTS) - {"notebook", "given"}
-    assert Config() == Config.from_dict({name: value for name, value in ALL_DEFAULTS.items() if name in RULES and value is not None})
+    assert Config() == Config.from_dict(
+        {name: value for name, value in ALL_DEFAULTS.items() if name in RULES and value is not None}
+    )
 
 
 def test_a_loss_of_ones_own_needs_a_name():

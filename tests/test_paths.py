@@ -1,4 +1,5 @@
 """Notebooks in odd places and through other programs: papermill, nbconvert, our own tool for executing them."""
+
 import os
 import pathlib
 import shutil
@@ -20,14 +21,20 @@ def alone(tmp_path):
     folder.mkdir()
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     last = next(i for i, cell in enumerate(notebook.cells) if "d2lvae.fit(" in cell.source)
-    notebook.cells = notebook.cells[:last + 1]
+    notebook.cells = notebook.cells[: last + 1]
     notebook.cells[last].source += "\nassert (run.folder / 'metrics.json').is_file()"
     nbformat.write(notebook, folder / "my notebook [1] 10:30.ipynb")
     return folder / "my notebook [1] 10:30.ipynb"
 
 
 def run(*command, cwd):
-    done = subprocess.run([sys.executable, "-m", *map(str, command)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -36,17 +43,35 @@ def test_a_notebook_alone_in_an_odd_folder_runs_goes_on_and_becomes_slides(alone
     """Its results are where it was told, and the second program goes on from what the first has left."""
     results = alone.parent / "res: [1] x"
     out = alone.parent / "out: x y.ipynb"  # nbconvert takes brackets in a name for a pattern
-    parameters = [word for name, value in {**TINY, "results_dir": results}.items() for word in ("-p", name, value)]
-    said = run("papermill", "--no-progress-bar", "--log-output", alone.name, out.name, *parameters, cwd=alone.parent)
+    parameters = [
+        word
+        for name, value in {**TINY, "results_dir": results}.items()
+        for word in ("-p", name, value)
+    ]
+    said = run(
+        "papermill",
+        "--no-progress-bar",
+        "--log-output",
+        alone.name,
+        out.name,
+        *parameters,
+        cwd=alone.parent,
+    )
     assert "epoch   0: loss" in said
     [record] = results.glob("images/*/*/metrics.json")
 
     notebook = nbformat.read(out, as_version=4)
-    injected = next(cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    injected = next(
+        cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])
+    )
     injected.source += "\nepochs = 2\nresume = True"
     nbformat.write(notebook, out)
     run("nbconvert", "--execute", "--to", "notebook", "--inplace", out.name, cwd=alone.parent)
-    outputs = [output for cell in nbformat.read(out, as_version=4).cells for output in cell.get("outputs", [])]
+    outputs = [
+        output
+        for cell in nbformat.read(out, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
     said = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "epoch   1: loss" in said and "epoch   0: loss" not in said
     assert len(list(results.glob("images/*/*/metrics.json"))) == 2
@@ -61,15 +86,25 @@ def test_an_executed_notebook_is_what_jupyterlab_would_write(tmp_path):
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "environment.yml", tmp_path)
     path = tmp_path / "notebooks" / "tiny.ipynb"
-    cells = [nbformat.v4.new_code_cell("data: str = 'auto'  # a data set", id="tiny-00", metadata={"tags": ["parameters"]}),
-             nbformat.v4.new_markdown_cell("Text.", id="tiny-01"), nbformat.v4.new_code_cell("print(data)", id="tiny-02")]
+    cells = [
+        nbformat.v4.new_code_cell(
+            "data: str = 'auto'  # a data set", id="tiny-00", metadata={"tags": ["parameters"]}
+        ),
+        nbformat.v4.new_markdown_cell("Text.", id="tiny-01"),
+        nbformat.v4.new_code_cell("print(data)", id="tiny-02"),
+    ]
     kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), path)
     texts = []
     for _ in range(2):
-        done = subprocess.run([sys.executable, str(ROOT / "tools" / "execute_notebooks.py"), "notebooks/tiny.ipynb"], cwd=tmp_path,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)},
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / "execute_notebooks.py"), "notebooks/tiny.ipynb"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert done.returncode == 0, done.stdout
         texts.append(path.read_text())
     assert texts[0] == texts[1]
@@ -78,6 +113,20 @@ def test_an_executed_notebook_is_what_jupyterlab_would_write(tmp_path):
     assert [output.text for output in notebook.cells[2].outputs] == ["drawn\n"]
     assert notebook.metadata.kernelspec == {**kernelspec, "display_name": "Python 3 (ipykernel)"}
     language = notebook.metadata.language_info
-    assert language.version == ".".join(map(str, sys.version_info[:3])) and language.pygments_lexer == "ipython3"
-    assert set(language) == {"codemirror_mode", "file_extension", "mimetype", "name", "nbconvert_exporter", "pygments_lexer", "version"}
-    assert notebook.nbformat_minor == 5 and set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert (
+        language.version == ".".join(map(str, sys.version_info[:3]))
+        and language.pygments_lexer == "ipython3"
+    )
+    assert set(language) == {
+        "codemirror_mode",
+        "file_extension",
+        "mimetype",
+        "name",
+        "nbconvert_exporter",
+        "pygments_lexer",
+        "version",
+    }
+    assert notebook.nbformat_minor == 5 and set(notebook.metadata) == {
+        "kernelspec",
+        "language_info",
+    }

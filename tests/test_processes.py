@@ -1,4 +1,5 @@
 """Real processes, really killed: what a person or a power cut does to a run."""
+
 import json
 import os
 import pathlib
@@ -11,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-
 from d2lvae.storage.checkpoints import read_arrays
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -32,7 +32,9 @@ TRAINING = textwrap.dedent("""
 
 
 def start(*arguments):
-    return subprocess.Popen([sys.executable, "-c", TRAINING, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAINING, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def read_until(process, words):
@@ -48,8 +50,14 @@ def outcome(folder):
     """The run's history without its times, and its final weights."""
     [metrics] = pathlib.Path(folder).glob("images/*/*/metrics.json")
     arrays, record = read_arrays(metrics.parent / "checkpoint.npz")
-    history = [{name: value for name, value in epoch.items() if name not in ("seconds", "images_per_second")}
-               for epoch in record["history"]]
+    history = [
+        {
+            name: value
+            for name, value in epoch.items()
+            if name not in ("seconds", "images_per_second")
+        }
+        for epoch in record["history"]
+    ]
     return history, arrays, json.loads(metrics.read_text())
 
 
@@ -73,19 +81,40 @@ def test_killed_in_mid_epoch_and_resumed_equals_never_killed(tmp_path):
     assert arrays.keys() == expected_arrays.keys()
     for name, array in expected_arrays.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
-    assert metrics["final"] == expected_metrics["final"] and metrics["validation"] == expected_metrics["validation"]
+    assert (
+        metrics["final"] == expected_metrics["final"]
+        and metrics["validation"] == expected_metrics["validation"]
+    )
 
 
 def papermill(output, *parameters, cwd):
     pairs = [word for name, value in parameters for word in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output", str(NOTEBOOK), str(output), *pairs]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        "--log-output",
+        str(NOTEBOOK),
+        str(output),
+        *pairs,
+    ]
+    return subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 @pytest.mark.slow
-def test_papermill_interrupted_keeps_the_checkpoint_and_draws_the_pictures(tmp_path):
-    process = papermill(tmp_path / "out.ipynb", ("data", "drawn"), ("num_train", 640), ("epochs", 100_000),
-                        ("num_hiddens", 50), ("results_dir", tmp_path / "results"), cwd=tmp_path)
+def test_papermill_interrupted_keeps_the_checkpoint_and_draws_the_images(tmp_path):
+    process = papermill(
+        tmp_path / "out.ipynb",
+        ("data", "drawn"),
+        ("num_train", 640),
+        ("epochs", 100_000),
+        ("num_hiddens", 50),
+        ("results_dir", tmp_path / "results"),
+        cwd=tmp_path,
+    )
     read_until(process, "epoch   2:")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -103,17 +132,24 @@ def test_papermill_interrupted_keeps_the_checkpoint_and_draws_the_pictures(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, value, message", [
-    ("epoch", "50", "'epoch' is not a parameter of this notebook; did you mean 'epochs'?"),
-    ("epochs", "ten", "epochs must be a whole number"),
-    ("resume", "false", "resume must be True or False"),
-    ("data", "mnist", "MNIST is not complete in"),
-])
-def test_papermill_with_a_bad_parameter_stops_before_any_work(tmp_path, name, value, message, monkeypatch):
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("epoch", "50", "'epoch' is not a parameter of this notebook; did you mean 'epochs'?"),
+        ("epochs", "ten", "epochs must be a whole number"),
+        ("resume", "false", "resume must be True or False"),
+        ("data", "mnist", "MNIST is not complete in"),
+    ],
+)
+def test_papermill_with_a_bad_parameter_stops_before_any_work(
+    tmp_path, name, value, message, monkeypatch
+):
     if value == "mnist":  # no network: every mirror's name leads nowhere
         monkeypatch.setenv("D2LVAE_DATA", str(tmp_path / "none"))
         monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    process = papermill(tmp_path / "out.ipynb", (name, value), ("results_dir", tmp_path / "results"), cwd=tmp_path)
+    process = papermill(
+        tmp_path / "out.ipynb", (name, value), ("results_dir", tmp_path / "results"), cwd=tmp_path
+    )
     said = process.communicate(timeout=60)[0]
     assert process.returncode != 0
     assert message in said
@@ -126,9 +162,13 @@ def test_the_notebooks_run_from_an_installed_wheel_in_another_folder(tmp_path):
     source.mkdir()
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "d2lvae", source / "d2lvae", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "d2lvae", source / "d2lvae", ignore=shutil.ignore_patterns("__pycache__")
+    )
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source], check=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source], check=True
+    )
     [wheel] = tmp_path.glob("d2lvae-*.whl")
     site, elsewhere = tmp_path / "site", tmp_path / "el se where"
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
@@ -137,11 +177,40 @@ def test_the_notebooks_run_from_an_installed_wheel_in_another_folder(tmp_path):
     for notebook in sorted((ROOT / "notebooks").glob("mnist_*.ipynb")):
         shutil.copy(notebook, elsewhere)
         said = subprocess.run(
-            [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output", notebook.name, "out.ipynb",
-             "-p", "data", "drawn", "-p", "num_train", "256", "-p", "epochs", "1", "-p", "num_hiddens", "20"],
-            cwd=elsewhere, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [
+                sys.executable,
+                "-m",
+                "papermill",
+                "--no-progress-bar",
+                "--log-output",
+                notebook.name,
+                "out.ipynb",
+                "-p",
+                "data",
+                "drawn",
+                "-p",
+                "num_train",
+                "256",
+                "-p",
+                "epochs",
+                "1",
+                "-p",
+                "num_hiddens",
+                "20",
+            ],
+            cwd=elsewhere,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert said.returncode == 0, said.stdout
     assert len(list((elsewhere / "results" / "own" / "images").glob("*/*/metrics.json"))) == 3
-    where = subprocess.run([sys.executable, "-c", "import d2lvae; print(d2lvae.__file__)"], cwd=elsewhere,
-                           env=environment, stdout=subprocess.PIPE, text=True).stdout
+    where = subprocess.run(
+        [sys.executable, "-c", "import d2lvae; print(d2lvae.__file__)"],
+        cwd=elsewhere,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
     assert where.startswith(str(site)), "the wheel was not what ran"

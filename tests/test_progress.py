@@ -1,31 +1,52 @@
 """What is said of a training, and to whom."""
+
 import io
 
 import IPython.display
 import numpy as np
 import pytest
 from d2l import mxnet as d2l
+from d2lvae.engine import progress
+from d2lvae.storage import paths
+from d2lvae.storage.checkpoints import get_weights
 from helpers import fit
 from PIL import Image
 
-from d2lvae.engine import progress
-from d2lvae.storage import paths
-from d2lvae.storage.checkpoints import net_arrays
+RECORD = {
+    "epoch": 7,
+    "loss": 7154.21,
+    "pixel_loss": 7101.35,
+    "kl": 53.127,
+    "adversarial_loss": 0.6931,
+    "disc_loss": 1.3863,
+    "seconds": 100.0,
+    "images_per_second": 1094.4,
+}
 
-RECORD = {"epoch": 7, "loss": 7154.21, "pixel_loss": 7101.35, "kl": 53.127, "adversarial_loss": 0.6931,
-          "disc_loss": 1.3863, "seconds": 100.0, "images_per_second": 1094.4}
 
-
-@pytest.mark.parametrize("changes", [{}, {"feature_loss": 12.345}, {"loss": 61538.4, "feature_loss": 1234.5},
-                                     {"loss": -5432.1, "kl": 1234.5, "images_per_second": 23456.7}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"feature_loss": 12.345},
+        {"loss": 61538.4, "feature_loss": 1234.5},
+        {"loss": -5432.1, "kl": 1234.5, "images_per_second": 23456.7},
+    ],
+)
 def test_no_line_is_wider_than_a_page(changes):
     line = progress.epoch_line([{**RECORD, "epoch": 199, **changes}], 500)
-    assert len(line) <= 95 and "adv 0.693" in line and "disc 1.386" in line and line.endswith(", 500 min left")
+    assert (
+        len(line) <= 95
+        and "adv 0.693" in line
+        and "disc 1.386" in line
+        and line.endswith(", 500 min left")
+    )
 
 
 def test_a_line_has_four_digits_the_speed_and_the_time_left():
     assert progress.epoch_line([RECORD], 9) == (
-        "epoch   7: loss 7154, pixel 7101, KL 53.13, adv 0.693, disc 1.386, 1,094 images/s, 2 min left")
+        "epoch   7: loss 7154, pixel 7101, KL 53.13, adv 0.693, disc 1.386, 1,094 images/s, 2 min left"
+    )
     assert progress.epoch_line([{**RECORD, "seconds": 30}], 9).endswith(", 30 s left")
 
 
@@ -53,13 +74,15 @@ class Outputs:
 def page(monkeypatch):
     """A notebook's page that looks on, and a clock on which a second passes at every look."""
     outputs, times = Outputs(), iter(range(1_000_000))
-    monkeypatch.setattr(paths, "on_notebook_page", lambda: True)
+    monkeypatch.setattr(paths, "in_notebook", lambda: True)
     monkeypatch.setattr(IPython.display, "display", outputs.display)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     return outputs
 
 
-def test_a_page_sees_one_output_that_ends_as_a_line(config, tiny, small_vae, small_disc, page, capsys):
+def test_a_page_sees_one_output_that_ends_as_a_line(
+    config, tiny, small_vae, small_disc, page, capsys
+):
     run = fit(small_vae(), tiny, {**config, "epochs": 8, "disc_weight": 1.0}, small_disc())
     [shown] = page.shown
     *images, last = shown
@@ -69,11 +92,13 @@ def test_a_page_sees_one_output_that_ends_as_a_line(config, tiny, small_vae, sma
     assert "epoch " not in capsys.readouterr().out and d2l.plt.get_fignums() == []
 
 
-def test_what_a_page_sees_does_not_change_what_is_learned(config, tiny, small_vae, request, tmp_path):
+def test_what_a_page_sees_does_not_change_what_is_learned(
+    config, tiny, small_vae, request, tmp_path
+):
     def weights(results_dir):
         vae = small_vae()
         fit(vae, tiny, {**config, "epochs": 8, "results_dir": str(tmp_path / results_dir)})
-        return net_arrays(vae)
+        return get_weights(vae)
 
     unseen, page = weights("unseen"), request.getfixturevalue("page")
     seen = weights("seen")
@@ -92,7 +117,9 @@ def test_a_page_is_drawn_once_a_second_at_most_and_a_tenth_of_the_time(page, mon
         return [d2l.plt.figure()]
 
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with progress.reporting([], 1, 10_000, lambda sums, number: {"loss": sum(sums) / number}, draw) as report:
+    with progress.reporting(
+        [], 1, 10_000, lambda sums, number: {"loss": sum(sums) / number}, draw
+    ) as report:
         while now[0] < 20:
             now[0] += 0.01
             report.batch(1, 1.0)
@@ -102,7 +129,8 @@ def test_a_page_is_drawn_once_a_second_at_most_and_a_tenth_of_the_time(page, mon
 
 def test_an_interrupted_training_leaves_no_image_on_the_page(page):
     with pytest.raises(KeyboardInterrupt), progress.reporting(
-            [], 1, 100, lambda sums, number: {"loss": 1.0}, lambda *_: [d2l.plt.figure()]) as report:
+        [], 1, 100, lambda sums, number: {"loss": 1.0}, lambda *_: [d2l.plt.figure()]
+    ) as report:
         for _ in range(5):
             report.batch(1, 1.0)
         raise KeyboardInterrupt

@@ -1,4 +1,5 @@
 """Every number in the README's tables is the one that the runs recorded."""
+
 import csv
 import json
 import pathlib
@@ -11,8 +12,11 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-RUNS = {"mnist_densevae_bce": "DenseVAE_on_MNIST/5_3_400_bce_50", "mnist_densevae_l2": "DenseVAE_on_MNIST/5_3_400_l2_50",
-        "mnist_densevae_logreg": "DenseVAE_DenseLogReg_on_MNIST/5_3_400_1_200_50"}
+RUNS = {
+    "mnist_densevae_bce": "DenseVAE_on_MNIST/5_3_400_bce_50",
+    "mnist_densevae_l2": "DenseVAE_on_MNIST/5_3_400_l2_50",
+    "mnist_densevae_logreg": "DenseVAE_DenseLogReg_on_MNIST/5_3_400_1_200_50",
+}
 TO_REACH = {"mnist_densevae_bce": 108.2, "mnist_densevae_l2": 28.7, "mnist_densevae_logreg": 118.6}
 
 
@@ -24,29 +28,60 @@ def test_experiments_table(notebook):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert len(losses) == 50 and metrics["finished"] and metrics["data"]["name"] == "MNIST"
     assert losses[40] <= TO_REACH[notebook] and losses[49] == metrics["final"]["loss"]
-    [row] = re.findall(rf"^\| .*\({re.escape(f'notebooks/{notebook}.ipynb')}\) \|(.*)\|$", README, re.M)
+    [row] = re.findall(
+        rf"^\| .*\({re.escape(f'notebooks/{notebook}.ipynb')}\) \|(.*)\|$", README, re.M
+    )
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[0] == f"{losses[40]:.2f}" and cells[2] == f"{losses[49]:.2f}"
-    assert cells[4] == f"{metrics['seconds_an_epoch']:.1f}" and cells[5] == f"{metrics['images_per_second']:,.0f}"
+    assert (
+        cells[4] == f"{metrics['seconds_an_epoch']:.1f}"
+        and cells[5] == f"{metrics['images_per_second']:,.0f}"
+    )
 
 
-FACES = {"anime_densevae_bce": ("DenseVAE", "512_5_1024_{}"), "anime_densevae_logreg": ("DenseVAE_DenseLogReg", "512_5_1024_1_1024_{}_10"),
-         "anime_convvae_bce": ("ConvVAE", "512_32_{}"), "anime_convvae_convdisc": ("ConvVAE_ConvDisc_LeakyReLU", "256_16_16_{}_10"),
-         "anime_convvae_resnet": ("ConvVAE_ResNet", "256_16_{}_10")}
-EPOCHS = {"anime": {"anime_densevae_bce": 50, "anime_densevae_logreg": 50, "anime_convvae_bce": 50, "anime_convvae_convdisc": 50, "anime_convvae_resnet": 5},
-          "drawn_faces": {"anime_densevae_bce": 50, "anime_densevae_logreg": 20, "anime_convvae_bce": 30, "anime_convvae_convdisc": 30, "anime_convvae_resnet": 5}}
+FACES = {
+    "anime_densevae_bce": ("DenseVAE", "512_5_1024_{}"),
+    "anime_densevae_logreg": ("DenseVAE_DenseLogReg", "512_5_1024_1_1024_{}_10"),
+    "anime_convvae_bce": ("ConvVAE", "512_32_{}"),
+    "anime_convvae_convdisc": ("ConvVAE_ConvDisc_LeakyReLU", "256_16_16_{}_10"),
+    "anime_convvae_resnet": ("ConvVAE_ResNet", "256_16_{}_10"),
+}
+EPOCHS = {
+    "anime": {
+        "anime_densevae_bce": 50,
+        "anime_densevae_logreg": 50,
+        "anime_convvae_bce": 50,
+        "anime_convvae_convdisc": 50,
+        "anime_convvae_resnet": 5,
+    },
+    "drawn_faces": {
+        "anime_densevae_bce": 50,
+        "anime_densevae_logreg": 20,
+        "anime_convvae_bce": 30,
+        "anime_convvae_convdisc": 30,
+        "anime_convvae_resnet": 5,
+    },
+}
 
 
 def committed(folder):
     """Files of the repository, not those that somebody's own runs have left; of a copy without git's folder, all."""
     if not (ROOT / ".git").exists():
-        return [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return subprocess.run(["git", "ls-files", folder], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.split()
+        return [
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file()
+        ]
+    return subprocess.run(
+        ["git", "ls-files", folder], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ).stdout.split()
 
 
 def face_run(notebook, data):
     nets, numbers = FACES[notebook]
-    return ROOT / "results" / "images" / f"{nets}_on_{data}" / numbers.format(EPOCHS[data][notebook])
+    return (
+        ROOT / "results" / "images" / f"{nets}_on_{data}" / numbers.format(EPOCHS[data][notebook])
+    )
 
 
 SHOWN = [(notebook, data) for data, epochs in EPOCHS.items() for notebook in epochs]
@@ -56,13 +91,25 @@ SHOWN = [(notebook, data) for data, epochs in EPOCHS.items() for notebook in epo
 def test_faces_tables(notebook, data):
     metrics = json.loads((face_run(notebook, data) / "metrics.json").read_text())
     epochs = EPOCHS[data][notebook]
-    assert metrics["finished"] and metrics["epochs_done"] == epochs and metrics["data"]["name"] == data
+    assert (
+        metrics["finished"] and metrics["epochs_done"] == epochs and metrics["data"]["name"] == data
+    )
     assert metrics["data"]["is_real"] is (data == "anime")
     part = README.split("### On drawn faces")[data == "drawn_faces"]
-    [row] = re.findall(rf"^\| .*\({re.escape(f'notebooks/{notebook}.ipynb')}\) \|(.*)\|$", part[part.index("## Experiments on anime faces"):] if data == "anime" else part, re.M)
+    [row] = re.findall(
+        rf"^\| .*\({re.escape(f'notebooks/{notebook}.ipynb')}\) \|(.*)\|$",
+        part[part.index("## Experiments on anime faces") :] if data == "anime" else part,
+        re.M,
+    )
     cells = [cell.strip() for cell in row.split("|")]
     validation = sum(metrics["validation"][name] for name in ("pixel_loss", "kl"))
-    expected = [str(epochs), f"{metrics['final']['loss']:,.0f}", f"{validation:,.0f}", f"{metrics['seconds_an_epoch']:.1f}", f"{metrics['images_per_second']:,.0f}"]
+    expected = [
+        str(epochs),
+        f"{metrics['final']['loss']:,.0f}",
+        f"{validation:,.0f}",
+        f"{metrics['seconds_an_epoch']:.1f}",
+        f"{metrics['images_per_second']:,.0f}",
+    ]
     assert cells[:5] == expected
 
 
@@ -76,43 +123,70 @@ def test_convolutions_end_below_dense_layers_on_the_same_faces(data):
 
 
 def test_convolutions_against_dense_layers_in_words():
-    ends = [json.loads((face_run(name, "anime") / "metrics.json").read_text())["final"] for name in ("anime_convvae_bce", "anime_densevae_bce")]
+    ends = [
+        json.loads((face_run(name, "anime") / "metrics.json").read_text())["final"]
+        for name in ("anime_convvae_bce", "anime_densevae_bce")
+    ]
     assert f"ends at {ends[0]['loss']:,.0f} against {ends[1]['loss']:,.0f} nats" in README
     assert f"says {ends[1]['kl']:.0f} nats about a face" in README
 
 
 def test_the_stability_table():
     """Every adversarial run on real faces is in it, none of them collapsed, and its figures are the recorded ones."""
-    part = README[README.index("### Do the adversarial runs collapse?"):]
-    rows = {tuple(cell.strip() for cell in row.split("|")) for row in re.findall(r"^\| ((?:dense|conv).* \| \d .*) \|$", part, re.M)}
+    part = README[README.index("### Do the adversarial runs collapse?") :]
+    rows = {
+        tuple(cell.strip() for cell in row.split("|"))
+        for row in re.findall(r"^\| ((?:dense|conv).* \| \d .*) \|$", part, re.M)
+    }
     expected = set()
     for notebook, (nets, numbers) in FACES.items():
         label = re.findall(rf"^\| (.*?) \| \[{notebook}\]", README, re.M)[0]
-        runs = rf"results/images/{nets}_on_anime/{numbers.format('[0-9]+')}(_seed_[0-9]+)?/history.csv"
+        runs = (
+            rf"results/images/{nets}_on_anime/{numbers.format('[0-9]+')}(_seed_[0-9]+)?/history.csv"
+        )
         for path in (ROOT / name for name in committed("results") if re.fullmatch(runs, name)):
             with open(path) as file:
                 history = list(csv.DictReader(file))
             if "disc_loss" not in history[0]:
                 continue
             disc = [float(record["disc_loss"]) for record in history]
-            assert np.isfinite([float(value) for record in history for value in record.values()]).all()
+            assert np.isfinite(
+                [float(value) for record in history for value in record.values()]
+            ).all()
             assert np.median(disc[-3:]) > 0.05, f"{path}: stuck at 0"
             seed = json.loads((path.parent / "metrics.json").read_text())["config"]["seed"]
-            expected.add((label, str(seed), str(len(disc)), f"{min(disc):.3f}", f"{max(disc[1:]):.3f}", f"{disc[-1]:.3f}",
-                          f"{float(history[-1]['kl']):.0f}"))
+            expected.add(
+                (
+                    label,
+                    str(seed),
+                    str(len(disc)),
+                    f"{min(disc):.3f}",
+                    f"{max(disc[1:]):.3f}",
+                    f"{disc[-1]:.3f}",
+                    f"{float(history[-1]['kl']):.0f}",
+                )
+            )
     assert rows == expected and len(rows) >= 3
     with open(face_run("anime_convvae_resnet", "drawn_faces") / "history.csv") as file:
         drawn = [float(record["disc_loss"]) for record in csv.DictReader(file)]
-    assert sum(loss < 0.001 for loss in drawn) == 3 and f"for three epochs and then rose to {drawn[-1]:.2f}" in README
+    assert (
+        sum(loss < 0.001 for loss in drawn) == 3
+        and f"for three epochs and then rose to {drawn[-1]:.2f}" in README
+    )
 
 
 @pytest.mark.parametrize("notebook, data", SHOWN)
 def test_no_seams_at_the_thirds_of_the_height(notebook, data):
     """The original's scrambled pixels left horizontal edges there."""
-    pictures = np.stack([np.asarray(Image.open(face_run(notebook, data) / f"{i}.png")).astype(int) for i in range(10)])
-    steps = abs(np.diff(pictures, axis=1)).mean(axis=(0, 2, 3))  # from row to row
+    images = np.stack(
+        [
+            np.asarray(Image.open(face_run(notebook, data) / f"{i}.png")).astype(int)
+            for i in range(10)
+        ]
+    )
+    steps = abs(np.diff(images, axis=1)).mean(axis=(0, 2, 3))  # from row to row
     for third in (21, 42):
-        assert steps[third - 1:third + 1].max() < 1.5 * np.median(steps[third - 8:third + 8])
+        assert steps[third - 1 : third + 1].max() < 1.5 * np.median(steps[third - 8 : third + 8])
 
 
 def test_no_original_of_a_real_set_is_committed():
@@ -124,12 +198,18 @@ def test_no_original_of_a_real_set_is_committed():
 def test_the_makefile_runs_what_the_tables_show(target):
     [runs] = re.findall(rf"^{target}: RUNS := (.*)$", (ROOT / "Makefile").read_text(), re.M)
     epochs = EPOCHS["drawn_faces" if target == "faces" else "anime"]
-    assert dict(run.split(":") for run in runs.split()) == {name[len("anime_"):]: str(number) for name, number in epochs.items()}
+    assert dict(run.split(":") for run in runs.split()) == {
+        name[len("anime_") :]: str(number) for name, number in epochs.items()
+    }
 
 
 def test_the_price_in_pixels_on_the_test_set():
-    costs = [json.loads((ROOT / "results" / "images" / RUNS[name] / "metrics.json").read_text())["validation"]["pixel_loss"]
-             for name in ("mnist_densevae_logreg", "mnist_densevae_bce")]
+    costs = [
+        json.loads((ROOT / "results" / "images" / RUNS[name] / "metrics.json").read_text())[
+            "validation"
+        ]["pixel_loss"]
+        for name in ("mnist_densevae_logreg", "mnist_densevae_bce")
+    ]
     assert "{:.1f} nats of pixel loss against {:.1f} without it".format(*costs) in README
 
 
@@ -139,8 +219,12 @@ EXPERIMENTS = [*RUNS, *FACES]
 
 def speed_rows(columns):
     """The cells of the speed section's rows with so many columns, by experiment."""
-    part = README[README.index("## Speed"):]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    part = README[README.index("## Speed") :]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in part.splitlines()
+        if line.startswith("|")
+    ]
     return {row[0]: row[1:] for row in rows if len(row) == columns and row[0] in EXPERIMENTS}
 
 
@@ -149,45 +233,98 @@ def test_speed_table():
     rows, ratios = speed_rows(9), []
     assert list(rows) == EXPERIMENTS == list(results["images_per_second"])
     for name, cells in rows.items():
-        medians = {way: np.median(rates) for way, rates in results["images_per_second"][name].items()}
+        medians = {
+            way: np.median(rates) for way, rates in results["images_per_second"][name].items()
+        }
         best = max((way for way in medians if way.startswith("pytorch")), key=medians.get)
-        to = {way: np.median(np.divide(results["images_per_second"][name]["ours"], rates)) for way, rates in results["images_per_second"][name].items()}
+        to = {
+            way: np.median(np.divide(results["images_per_second"][name]["ours"], rates))
+            for way, rates in results["images_per_second"][name].items()
+        }
         ratios.append(to[best])
-        expected = [f"{medians['ours']:,.0f}", f"{medians[best]:,.0f} ({best[len('pytorch '):]})", f"{ratios[-1]:.2f}"]
-        for way, ratio in (("original", to.get("original")), ("bfloat16", 1 / to.get("bfloat16", 1))):
+        expected = [
+            f"{medians['ours']:,.0f}",
+            f"{medians[best]:,.0f} ({best[len('pytorch '):]})",
+            f"{ratios[-1]:.2f}",
+        ]
+        for way, ratio in (
+            ("original", to.get("original")),
+            ("bfloat16", 1 / to.get("bfloat16", 1)),
+        ):
             expected += [f"{medians[way]:,.0f}", f"{ratio:.2f}"] if way in medians else ["", ""]
         assert cells == [*expected, f"{results['ceiling'][name]['images_per_second']:,.0f}"]
-    assert f"the lowest ratio is {min(ratios):.2f}, their geometric mean {np.exp(np.log(ratios).mean()):.2f}" in README
-    assert f"({results['machine']['gflop_per_second']:,.0f} GFLOP/s)" in README and f"({results['machine']['gigabytes_per_second']:.0f} GB/s)" in README
+    assert (
+        f"the lowest ratio is {min(ratios):.2f}, their geometric mean {np.exp(np.log(ratios).mean()):.2f}"
+        in README
+    )
+    assert (
+        f"({results['machine']['gflop_per_second']:,.0f} GFLOP/s)" in README
+        and f"({results['machine']['gigabytes_per_second']:.0f} GB/s)" in README
+    )
 
 
 def test_levers_table():
     found = json.loads((BENCHMARKS / "levers.json").read_text())["speed_up"]
     rows = speed_rows(7)
-    levers = ["one-pass Adam", "flipped products", "sums as products", "fast sigmoid", "one judged batch", "flushed denormals"]
-    assert rows == {name: [f"{found[name][lever]:.2f}" if lever in found[name] else "" for lever in levers] for name in EXPERIMENTS}
+    levers = [
+        "one-pass Adam",
+        "flipped products",
+        "sums as products",
+        "fast sigmoid",
+        "one judged batch",
+        "flushed denormals",
+    ]
+    assert rows == {
+        name: [f"{found[name][lever]:.2f}" if lever in found[name] else "" for lever in levers]
+        for name in EXPERIMENTS
+    }
     assert f"| experiment | {' | '.join(levers)} |" in README
 
 
 def test_start_memory_and_growth_tables():
     results = json.loads((BENCHMARKS / "scaling.json").read_text())
-    assert speed_rows(5) == {name: [f"{start['seconds_to_first_step']:.1f}", f"{start['peak_megabytes']:,.0f}",
-                                    *(f"{results['threads'][name][count]:,.0f}" for count in ("1", "2"))] for name, start in results["start"].items()}
+    assert speed_rows(5) == {
+        name: [
+            f"{start['seconds_to_first_step']:.1f}",
+            f"{start['peak_megabytes']:,.0f}",
+            *(f"{results['threads'][name][count]:,.0f}" for count in ("1", "2")),
+        ]
+        for name, start in results["start"].items()
+    }
     assert f"alone hold {results['bare_megabytes']:.0f} MB" in README
     for kind in ("data", "batch"):
-        for rows in zip(*(results[kind][name] for name in ("mnist_densevae_bce", "anime_convvae_bce"))):
-            cells = [f"{row['images_per_second']:,.0f} | {row['seconds_to_first_step']:.1f} | {row['peak_megabytes']:,.0f}" for row in rows]
-            assert f"| {rows[0]['pictures']:,} | {rows[0]['batch_size']} | {' | '.join(cells)} |" in README
+        for rows in zip(
+            *(results[kind][name] for name in ("mnist_densevae_bce", "anime_convvae_bce"))
+        ):
+            cells = [
+                f"{row['images_per_second']:,.0f} | {row['seconds_to_first_step']:.1f} | {row['peak_megabytes']:,.0f}"
+                for row in rows
+            ]
+            assert (
+                f"| {rows[0]['images']:,} | {rows[0]['batch_size']} | {' | '.join(cells)} |"
+                in README
+            )
 
 
 def test_the_explorers_table():
     record = json.loads((BENCHMARKS / "explorer.json").read_text())
     found = record["milliseconds"]
-    assert f"with a bar: {record['seconds_to_train_and_show']:.0f} s from the command to the first picture" in README
-    part = README[README.index("## In front of a class"):README.index("## Data\n")]
-    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (.*VAE.*) \|$", part, re.M)]
-    assert rows == [[name, f"{np.median(times):.0f}", f"{np.quantile(times, .9):.0f}"] for name, times in found.items()]
-    assert len(rows) >= 4 and all(np.median(times) < 100 and len(times) == 50 for times in found.values())
+    assert (
+        f"with a bar: {record['seconds_to_train_and_show']:.0f} s from the command to the first image"
+        in README
+    )
+    part = README[README.index("## In front of a class") : README.index("## Data\n")]
+    rows = [
+        [cell.strip() for cell in row.split("|")]
+        for row in re.findall(r"^\| (.*VAE.*) \|$", part, re.M)
+    ]
+    assert rows == [
+        [name, f"{np.median(times):.0f}", f"{np.quantile(times, .9):.0f}"]
+        for name, times in found.items()
+    ]
+    assert len(rows) >= 4 and all(
+        np.median(times) < 100 and len(times) == 50 for times in found.values()
+    )
 
 
 def section(name):
@@ -197,30 +334,78 @@ def section(name):
 
 def test_the_tables_of_several_workers():
     found = json.loads((BENCHMARKS / "distributed.json").read_text())
-    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (\w+vae_\w+ \|.*) \|$", section("Several workers"), re.M)]
+    rows = [
+        [cell.strip() for cell in row.split("|")]
+        for row in re.findall(r"^\| (\w+vae_\w+ \|.*) \|$", section("Several workers"), re.M)
+    ]
     expected = []
     for name, net in found["nets"].items():
-        rates = [f"{found['batch_size'] / np.median(net['measured'][way]['seconds']):,.0f}" for way in ("1 worker by itself", "1 worker and a parameter server", "2 workers")]
+        rates = [
+            f"{found['batch_size'] / np.median(net['measured'][way]['seconds']):,.0f}"
+            for way in ("1 worker by itself", "1 worker and a parameter server", "2 workers")
+        ]
         moved = net["measured"]["2 workers"]
-        assert abs(moved["loopback_bytes"] / moved["bytes"] - 1) < 0.01 and moved["bytes"] == pytest.approx(4 * net["gradient_bytes"], rel=0.01)
-        expected.append([name, f"{net['gradient_bytes'] / 4e6:.1f} M", *rates, f"{moved['bytes'] / 1e6:.1f} MB"])
+        assert abs(moved["loopback_bytes"] / moved["bytes"] - 1) < 0.01 and moved[
+            "bytes"
+        ] == pytest.approx(4 * net["gradient_bytes"], rel=0.01)
+        expected.append(
+            [name, f"{net['gradient_bytes'] / 4e6:.1f} M", *rates, f"{moved['bytes'] / 1e6:.1f} MB"]
+        )
     for name, net in found["nets"].items():
-        paper = {(row["batch_size"], row["machines"], row["servers"]): f"{row['images_per_second']:,.0f}" for row in net["on_paper"]}
-        expected += [[name, str(batch), *(paper[batch, machines, servers] for machines, servers in ((1, 1), (8, 1), (8, 8), (64, 1), (64, 64)))] for batch in (64, 512)]
+        paper = {
+            (row["batch_size"], row["machines"], row["servers"]): f"{row['images_per_second']:,.0f}"
+            for row in net["on_paper"]
+        }
+        expected += [
+            [
+                name,
+                str(batch),
+                *(
+                    paper[batch, machines, servers]
+                    for machines, servers in ((1, 1), (8, 1), (8, 8), (64, 1), (64, 64))
+                ),
+            ]
+            for batch in (64, 512)
+        ]
     assert rows == expected
 
 
 def test_the_table_of_abuse():
-    found = {path.stem: json.loads(path.read_text()) for path in (ROOT / "results" / "stress").glob("*.json")}
-    assert sorted(found) == ["disks", "kills", "mutations"] and not any(figures["failures"] for figures in found.values())
-    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (\[.*) \|$", section("Robustness"), re.M)]
-    kills, outcomes, scenarios = found["kills"], found["mutations"]["outcomes"], found["disks"]["scenarios"]
-    assert kills["kills"] >= 100 and found["mutations"]["inputs"] >= 500 and set(scenarios.values()) == {"as it should be"}
-    assert [row[1] for row in rows] == [f"{kills['kills']} in {kills['trainings']} trainings", f"{found['mutations']['inputs']:,}", str(len(scenarios))]
+    found = {
+        path.stem: json.loads(path.read_text())
+        for path in (ROOT / "results" / "stress").glob("*.json")
+    }
+    assert sorted(found) == ["disks", "kills", "mutations"] and not any(
+        figures["failures"] for figures in found.values()
+    )
+    rows = [
+        [cell.strip() for cell in row.split("|")]
+        for row in re.findall(r"^\| (\[.*) \|$", section("Robustness"), re.M)
+    ]
+    kills, outcomes, scenarios = (
+        found["kills"],
+        found["mutations"]["outcomes"],
+        found["disks"]["scenarios"],
+    )
+    assert (
+        kills["kills"] >= 100
+        and found["mutations"]["inputs"] >= 500
+        and set(scenarios.values()) == {"as it should be"}
+    )
+    assert [row[1] for row in rows] == [
+        f"{kills['kills']} in {kills['trainings']} trainings",
+        f"{found['mutations']['inputs']:,}",
+        str(len(scenarios)),
+    ]
     for phase, times in kills["by_phase"].items():
         assert f"{phase} ({times})" in rows[0][0]
-    for words, outcome in (("refused by name", "refused"), ("set aside by name", "set aside"), ("harmless to the last bit", "harmless"),
-                           ("said to be none of the published", "told"), ("another picture", "a picture")):
+    for words, outcome in (
+        ("refused by name", "refused"),
+        ("set aside by name", "set aside"),
+        ("harmless to the last bit", "harmless"),
+        ("said to be none of the published", "told"),
+        ("another image", "a image"),
+    ):
         assert f"{words} ({outcomes[outcome]:,})" in rows[1][2]
     minutes = sum(figures["seconds"] for figures in found.values()) / 60
     assert f"({minutes:.0f} minutes on two idle cores" in section("Robustness")
@@ -232,8 +417,13 @@ def test_bfloat16_in_words():
     assert len(losses) == 3 and f"within {worst:.2%} of float32's" in README
 
 
-def test_pages_and_pictures_that_are_linked_exist():
-    pages = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "results").glob("images/*/*/README.md")]
+def test_pages_and_images_that_are_linked_exist():
+    pages = [
+        ROOT / "README.md",
+        ROOT / "data" / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "results").glob("images/*/*/README.md"),
+    ]
     for page in pages:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("http"):
@@ -247,60 +437,109 @@ def test_committed_results_are_small():
 
 
 STUDY = ROOT / "results" / "study"
-CELLS = {"psnr": 2, "ssim": 3, "edge_gradient_ratio": 3, "off_edge_gradient_ratio": 3, "gmsd": 4, "kid": 3}  # digits behind the point
+CELLS = {
+    "psnr": 2,
+    "ssim": 3,
+    "edge_gradient_ratio": 3,
+    "off_edge_gradient_ratio": 3,
+    "gmsd": 4,
+    "kid": 3,
+}  # digits behind the point
 
 
 @pytest.mark.parametrize("name", ["MNIST", "anime", "drawn_faces"])
 def test_the_studys_tables(name):
     record = json.loads((STUDY / f"{name}.json").read_text())
     [block] = re.findall(rf"<!-- study {name} -->\n(.*?)\n<!-- end -->", README, re.S)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]
+    ]
     expected = []
     for condition, found in record["measures"].items():
         cells = [condition]
         for key, digits in CELLS.items():
             row = found[key]
-            cells.append("{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row) if "difference" in row else f"{row['mean']:.{digits}f}")
+            cells.append(
+                "{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row)
+                if "difference" in row
+                else f"{row['mean']:.{digits}f}"
+            )
         expected.append(cells)
     assert rows == expected
     assert record["seeds"] == [0, 1, 2] and record["num_images"] == 1000
 
 
-LONG = {"VAE, 256 latents, 16 channels": "ConvVAE_on_anime/256_16_50", "the same + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10",
-        "the same + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_0_learned_loss_features_upsampling_resize",
-        "VAE, 512 latents, 32 channels": "ConvVAE_on_anime/512_32_50", "256, 16 + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_10"}
+LONG = {
+    "VAE, 256 latents, 16 channels": "ConvVAE_on_anime/256_16_50",
+    "the same + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10",
+    "the same + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_0_learned_loss_features_upsampling_resize",
+    "VAE, 512 latents, 32 channels": "ConvVAE_on_anime/512_32_50",
+    "256, 16 + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_10",
+}
 
 
 def test_the_long_runs_table():
     [block] = re.findall(r"<!-- long -->\n(.*?)\n<!-- end -->", README, re.S)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]
+    ]
     expected = []
     for label, folder in LONG.items():
         metrics = json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())
         assert metrics["quality"]["num_images"] == 1000 and metrics["data"]["num_train"] == 18_375
-        expected.append([label, str(metrics["epochs_done"]), *(f"{metrics['quality'][key]:.{digits}f}" for key, digits in CELLS.items())])
+        expected.append(
+            [
+                label,
+                str(metrics["epochs_done"]),
+                *(f"{metrics['quality'][key]:.{digits}f}" for key, digits in CELLS.items()),
+            ]
+        )
     assert rows == expected
 
 
 def test_the_studys_words():
     """Figures in the prose are those of the summaries, and the long runs' verdict follows from their measures."""
-    found = {name: json.loads((STUDY / f"{name}.json").read_text())["measures"] for name in ("MNIST", "anime", "drawn_faces")}
+    found = {
+        name: json.loads((STUDY / f"{name}.json").read_text())["measures"]
+        for name in ("MNIST", "anime", "drawn_faces")
+    }
 
     def mean(name, condition, key="edge_gradient_ratio"):
         return f"{found[name][condition][key]['mean']:.3f}"
 
     plain, mask = "plain VAE", "plain VAE, unsharp mask"
-    for words in (f"have {mean('MNIST', '+ dense discriminator')} of the originals' gradient instead of {mean('MNIST', plain)}", f"({mean('MNIST', mask)}, for 0.6 dB",
-                  f"({mean('anime', '+ ResNet-18')} against {mean('anime', plain)})", f"{mean('anime', '+ both')} on real faces and {mean('drawn_faces', '+ both')} on drawn ones",
-                  f"({mean('drawn_faces', '+ both', 'gmsd')} against {mean('drawn_faces', plain, 'gmsd')})"):
+    for words in (
+        f"have {mean('MNIST', '+ dense discriminator')} of the originals' gradient instead of {mean('MNIST', plain)}",
+        f"({mean('MNIST', mask)}, for 0.6 dB",
+        f"({mean('anime', '+ ResNet-18')} against {mean('anime', plain)})",
+        f"{mean('anime', '+ both')} on real faces and {mean('drawn_faces', '+ both')} on drawn ones",
+        f"({mean('drawn_faces', '+ both', 'gmsd')} against {mean('drawn_faces', plain, 'gmsd')})",
+    ):
         assert words in README, words
-    alone, judged, features, larger, early = (json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())["quality"] for folder in LONG.values())
-    assert f"the price is {alone['psnr'] - judged['psnr']:.1f} dB of PSNR" in README and 1.4 < judged["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
-    assert judged["gmsd"] < min(alone["gmsd"], larger["gmsd"]) and judged["ssim"] > max(alone["ssim"], larger["ssim"])
-    assert all(features[key] > max(alone[key], judged[key], larger[key]) for key in ("psnr", "ssim")) and features["gmsd"] < judged["gmsd"]
-    gains = [one["edge_gradient_ratio"] - alone["edge_gradient_ratio"] for one in (features, judged)]
+    alone, judged, features, larger, early = (
+        json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())["quality"]
+        for folder in LONG.values()
+    )
+    assert (
+        f"the price is {alone['psnr'] - judged['psnr']:.1f} dB of PSNR" in README
+        and 1.4 < judged["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
+    )
+    assert judged["gmsd"] < min(alone["gmsd"], larger["gmsd"]) and judged["ssim"] > max(
+        alone["ssim"], larger["ssim"]
+    )
+    assert (
+        all(features[key] > max(alone[key], judged[key], larger[key]) for key in ("psnr", "ssim"))
+        and features["gmsd"] < judged["gmsd"]
+    )
+    gains = [
+        one["edge_gradient_ratio"] - alone["edge_gradient_ratio"] for one in (features, judged)
+    ]
     assert 0.6 < gains[0] / gains[1] < 0.72, "two thirds"
-    assert early["gmsd"] > alone["gmsd"] and early["ssim"] < alone["ssim"] and early["edge_gradient_ratio"] > larger["edge_gradient_ratio"]
+    assert (
+        early["gmsd"] > alone["gmsd"]
+        and early["ssim"] < alone["ssim"]
+        and early["edge_gradient_ratio"] > larger["edge_gradient_ratio"]
+    )
 
 
 def test_the_studys_controls():
@@ -308,4 +547,7 @@ def test_the_studys_controls():
     for name in ("MNIST", "anime", "drawn_faces"):
         measures = json.loads((STUDY / f"{name}.json").read_text())["measures"]
         for key in ("edge_gradient_ratio", "laplacian_variance_ratio", "high_frequency_ratio"):
-            assert measures["originals, blurred"][key]["high"] < 1 and measures["plain VAE, unsharp mask"][key]["low"] > 0
+            assert (
+                measures["originals, blurred"][key]["high"] < 1
+                and measures["plain VAE, unsharp mask"][key]["low"] > 0
+            )

@@ -1,4 +1,5 @@
 """What is settled before MXNet computes."""
+
 import os
 import pathlib
 import platform
@@ -8,12 +9,14 @@ import textwrap
 
 import nbformat
 import pytest
+from d2lvae.engine import threads
 from jupyter_client.manager import start_new_kernel
 
-from d2lvae.engine import threads
 
-
-@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="set on Linux with x86-64 only")
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64",
+    reason="set on Linux with x86-64 only",
+)
 def test_mxnet_flushes_denormals_and_numpy_keeps_them():
     """In a process of its own: before Python 3.10 a subprocess restarts MXNet's threads, without the mode."""
     script = textwrap.dedent("""
@@ -24,7 +27,9 @@ def test_mxnet_flushes_denormals_and_numpy_keeps_them():
         print((mx.nd.array(tiny) * 1e-3).asnumpy().max() == 0, (tiny * np.float32(1e-3)).min() > 0,
               (mx.nd.array(tiny) * 10).asnumpy().min() > 0)
     """)
-    result = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True
+    )
     assert result.stdout.split() == ["True"] * 3
 
 
@@ -32,10 +37,16 @@ def test_threads_are_set_unless_the_user_did(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MXNET_CPU_WORKER_NTHREADS", raising=False)
     threads.settle()
-    assert threads.settings()["OMP_NUM_THREADS"] == "3" and threads.settings()["MXNET_CPU_WORKER_NTHREADS"] == "1"
+    assert (
+        threads.settings()["OMP_NUM_THREADS"] == "3"
+        and threads.settings()["MXNET_CPU_WORKER_NTHREADS"] == "1"
+    )
 
 
-@pytest.mark.parametrize("given, taken", [("4,2", "4"), (" 3 ", "3"), ("02", "2"), ("1024", "1024"), ("", None), ("  ", None)])
+@pytest.mark.parametrize(
+    "given, taken",
+    [("4,2", "4"), (" 3 ", "3"), ("02", "2"), ("1024", "1024"), ("", None), ("  ", None)],
+)
 def test_legal_thread_numbers_are_honoured_and_an_empty_one_is_none(monkeypatch, given, taken):
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
@@ -43,11 +54,21 @@ def test_legal_thread_numbers_are_honoured_and_an_empty_one_is_none(monkeypatch,
     assert threads.settings()["OMP_NUM_THREADS"] == (taken or "2")
 
 
-@pytest.mark.parametrize("given", ["all", "2.0", "0x2", "0", "-1", "99999", "4,", "4;2", "two", "1e1"])
+@pytest.mark.parametrize(
+    "given", ["all", "2.0", "0x2", "0", "-1", "99999", "4,", "4;2", "two", "1e1"]
+)
 def test_other_thread_numbers_are_named_before_mxnet_reads_them(given):
     """In a process of its own, as MXNet would abort it."""
-    result = subprocess.run([sys.executable, "-c", "import d2lvae"], env={**os.environ, "OMP_NUM_THREADS": given}, stderr=subprocess.PIPE, text=True)
-    assert result.returncode == 1 and f"whole number from 1 to 1024, or a list such as 4,2; found '{given}'" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-c", "import d2lvae"],
+        env={**os.environ, "OMP_NUM_THREADS": given},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (
+        result.returncode == 1
+        and f"whole number from 1 to 1024, or a list such as 4,2; found '{given}'" in result.stderr
+    )
 
 
 def system(root, files):
@@ -57,33 +78,80 @@ def system(root, files):
     return root
 
 
-@pytest.mark.parametrize("files, cores", [
-    ({}, 8), ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2),
-    ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "200000 100000\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 2),
-    ({"proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/\n", "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "400000\n",
-      "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n"}, 4),
-    ({"proc/self/cgroup": "4:cpu:/gone\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 1),
-    ({"proc/self/cgroup": "4:cpu:/\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 8)])
+@pytest.mark.parametrize(
+    "files, cores",
+    [
+        ({}, 8),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/cpu.max": "200000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+            },
+            2,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/\n",
+                "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "400000\n",
+                "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n",
+            },
+            4,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:cpu:/gone\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            1,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:cpu:/\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            8,
+        ),
+    ],
+)
 def test_a_containers_quota_counts(tmp_path, monkeypatch, files, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8))
     assert threads.usable_cores(system(tmp_path, files)) == cores
 
 
 def test_what_threads_waited_is_read(tmp_path):
-    system(tmp_path, {"proc/self/task/1/schedstat": "5000 1500000000 7\n", "proc/self/task/2/schedstat": "5000 500000000 7\n"})
-    assert threads.seconds_waited(tmp_path) == 2.0 and threads.seconds_waited(tmp_path / "none") == 0
+    system(
+        tmp_path,
+        {
+            "proc/self/task/1/schedstat": "5000 1500000000 7\n",
+            "proc/self/task/2/schedstat": "5000 500000000 7\n",
+        },
+    )
+    assert (
+        threads.seconds_waited(tmp_path) == 2.0 and threads.seconds_waited(tmp_path / "none") == 0
+    )
 
 
 def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
     looks = iter([(0, 0), (1, 1), (11, 1.1), (21, 7), (31, 17)])
     now = [None]
-    neighbours = lambda: threads.Neighbours(lambda: now.__setitem__(0, next(looks)) or now[0][0], lambda: now[0][1])
+    neighbours = lambda: threads.Neighbours(
+        lambda: now.__setitem__(0, next(looks)) or now[0][0], lambda: now[0][1]
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     found = neighbours()
-    assert [bool(found.advice()) for _ in range(4)] == [False, False, True, False], "too short, idle, busy, said already"
+    assert [bool(found.advice()) for _ in range(4)] == [
+        False,
+        False,
+        True,
+        False,
+    ], "too short, idle, busy, said already"
     looks = iter([(0, 0), (10, 10)])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert not neighbours().advice()
@@ -92,20 +160,35 @@ def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
 def test_another_clones_package_is_refused_in_a_clone(tmp_path):
     (tmp_path / "notebooks").mkdir()
     command = [sys.executable, "-c", "import d2lvae"]
-    assert subprocess.run(command, cwd=tmp_path / "notebooks").returncode == 0, "no clone: a notebook copied alone"
+    assert (
+        subprocess.run(command, cwd=tmp_path / "notebooks").returncode == 0
+    ), "no clone: a notebook copied alone"
     (tmp_path / "environment.yml").write_text("")
     result = subprocess.run(command, cwd=tmp_path / "notebooks", stderr=subprocess.PIPE, text=True)
-    assert result.returncode and f"this is the clone {tmp_path}" in result.stderr and "make setup" in result.stderr
-    meant = {**os.environ, "PYTHONPATH": str(pathlib.Path(threads.__file__).resolve().parent.parent.parent)}
+    assert (
+        result.returncode
+        and f"this is the clone {tmp_path}" in result.stderr
+        and "make setup" in result.stderr
+    )
+    meant = {
+        **os.environ,
+        "PYTHONPATH": str(pathlib.Path(threads.__file__).resolve().parent.parent.parent),
+    }
     assert subprocess.run(command, cwd=tmp_path / "notebooks", env=meant).returncode == 0
 
 
 def watched_in_a_kernel(metadata):
-    """What `runtime.watched()` says in a kernel whose code comes with these metadata."""
+    """What `paths.is_interactive()` says in a kernel whose code comes with these metadata."""
     manager, client = start_new_kernel()  # inherits this process's environment
     try:
-        content = {"code": "from d2lvae import runtime; print(runtime.watched())", "silent": False, "store_history": True,
-                   "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+        content = {
+            "code": "from d2lvae.storage import paths; print(paths.is_interactive())",
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
         client.shell_channel.send(client.session.msg("execute_request", content, metadata=metadata))
         while True:
             message = client.get_iopub_msg(timeout=60)
@@ -127,11 +210,21 @@ def test_a_page_watches_its_kernel_and_no_other_program(monkeypatch):
 def test_papermill_nbval_and_nbconvert_watch_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
     monkeypatch.setenv("VSCODE_PID", "1")
-    cell = nbformat.v4.new_code_cell("from d2lvae import runtime; assert not runtime.watched()")
+    cell = nbformat.v4.new_code_cell(
+        "from d2lvae.storage import paths; assert not paths.is_interactive()"
+    )
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
-    commands = [["papermill", "--no-progress-bar", "-k", "python3", "a.ipynb", "out.ipynb"],
-                ["nbconvert", "--execute", "--to", "notebook", "--stdout", "a.ipynb"],
-                ["pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "a.ipynb"]]
+    commands = [
+        ["papermill", "--no-progress-bar", "-k", "python3", "a.ipynb", "out.ipynb"],
+        ["nbconvert", "--execute", "--to", "notebook", "--stdout", "a.ipynb"],
+        ["pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "a.ipynb"],
+    ]
     for command in commands:
-        done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert done.returncode == 0, f"{command}:\n{done.stdout}"

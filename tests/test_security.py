@@ -1,4 +1,5 @@
 """Nothing that is loaded can run code, and downloads come from the named mirrors alone."""
+
 import ast
 import email.message
 import gzip
@@ -13,24 +14,51 @@ import urllib.error
 import urllib.request
 import urllib.response
 
+import d2lvae
+import helpers
 import numpy as np
 import pytest
 from conftest import idx
-from PIL import Image
-
-import d2lvae
-from d2lvae import config as parameters, data as datasets, runs, training
+from d2lvae import config as parameters
+from d2lvae import data as datasets
+from d2lvae import runs, training
 from d2lvae.evaluation import classifier, study
 from d2lvae.sources import image_folder
 from d2lvae.storage import checkpoints
 from d2lvae.storage.checkpoints import CheckpointError
-import helpers
+from PIL import Image
 
 PACKAGE = pathlib.Path(d2lvae.__file__).parent
-SOURCES = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "tools").glob("*.py"), *(PACKAGE.parent / "tests" / "stress").glob("*.py")]
+SOURCES = [
+    *PACKAGE.rglob("*.py"),
+    *(PACKAGE.parent / "tools").glob("*.py"),
+    *(PACKAGE.parent / "tests" / "stress").glob("*.py"),
+]
 # What can run what it reads: modules, functions, and loaders of anybody's but numpy's (told not to unpickle) and json's.
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "runpy"}
-CALLS = {"eval", "exec", "__import__", "system", "popen", "import_module", "load_parameters", "load_params", "imports", "urlopen", "urlretrieve"}
+MODULES = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "yaml",
+    "runpy",
+}
+CALLS = {
+    "eval",
+    "exec",
+    "__import__",
+    "system",
+    "popen",
+    "import_module",
+    "load_parameters",
+    "load_params",
+    "imports",
+    "urlopen",
+    "urlretrieve",
+}
 WRITES_ONE_TO_BE_REFUSED = ["spoilers.py imports pickle"]
 
 
@@ -39,14 +67,35 @@ def findings(source, name="a.py"):
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found += [f"{name} imports {module}" for module in modules if module.split(".")[0] in MODULES]
+            modules = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
+            found += [
+                f"{name} imports {module}" for module in modules if module.split(".")[0] in MODULES
+            ]
         if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            owner = getattr(node.func.value, "id", "?") if isinstance(node.func, ast.Attribute) else ""
-            options = {keyword.arg: getattr(keyword.value, "value", "?") for keyword in node.keywords}
+            called = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
+            owner = (
+                getattr(node.func.value, "id", "?") if isinstance(node.func, ast.Attribute) else ""
+            )
+            options = {
+                keyword.arg: getattr(keyword.value, "value", "?") for keyword in node.keywords
+            }
             harmless = owner == "json" or owner == "np" and options.get("allow_pickle") is False
-            if called in CALLS or called in ("load", "loads") and node.args and not harmless or options.get("shell") or options.get("allow_pickle"):
+            if (
+                called in CALLS
+                or called in ("load", "loads")
+                and node.args
+                and not harmless
+                or options.get("shell")
+                or options.get("allow_pickle")
+            ):
                 found.append(f"{name} calls {owner}.{called}")
     return found
 
@@ -56,14 +105,31 @@ def test_no_source_can_run_what_it_reads():
     assert found == WRITES_ONE_TO_BE_REFUSED and len(SOURCES) > 25
 
 
-@pytest.mark.parametrize("source", ["import pickle", "from pickle import loads", "import numpy as np\nnp.load('a')", "np.load('a', allow_pickle=True)", "eval('1')",
-                                    "mx.nd.load('a')", "torch.load('a')", "yaml.load('a')", "import yaml", "subprocess.run('ls', shell=True)", "os.system('ls')",
-                                    "net.load_parameters('a')", "urllib.request.urlopen('http://a')", "pickle.loads(b'')"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import numpy as np\nnp.load('a')",
+        "np.load('a', allow_pickle=True)",
+        "eval('1')",
+        "mx.nd.load('a')",
+        "torch.load('a')",
+        "yaml.load('a')",
+        "import yaml",
+        "subprocess.run('ls', shell=True)",
+        "os.system('ls')",
+        "net.load_parameters('a')",
+        "urllib.request.urlopen('http://a')",
+        "pickle.loads(b'')",
+    ],
+)
 def test_the_audit_finds_what_it_looks_for(source):
     assert findings(source)
 
 
 # a bomb in every path that is read
+
 
 class Bomb:
     def __init__(self, path):
@@ -78,8 +144,11 @@ def bomb(request, tmp_path):
     """Bytes that make a folder when they are unpickled; and the folder."""
     mark, file = tmp_path / "exploded", io.BytesIO()
     objects = np.array([Bomb(mark)], object)
-    {"pickle": lambda: file.write(pickle.dumps(Bomb(mark))), "npy": lambda: np.save(file, objects),
-     "npz": lambda: np.savez(file, record=objects, w=objects)}[request.param]()
+    {
+        "pickle": lambda: file.write(pickle.dumps(Bomb(mark))),
+        "npy": lambda: np.save(file, objects),
+        "npz": lambda: np.savez(file, record=objects, w=objects),
+    }[request.param]()
     return file.getvalue(), mark
 
 
@@ -93,7 +162,9 @@ def test_the_bombs_are_live(bomb):
     assert mark.exists()
 
 
-def test_a_bomb_in_any_path_runs_nothing(bomb, tmp_path, monkeypatch, config, tiny, small_vae, capsys):
+def test_a_bomb_in_any_path_runs_nothing(
+    bomb, tmp_path, monkeypatch, config, tiny, small_vae, capsys
+):
     content, mark = bomb
     monkeypatch.setenv("D2LVAE_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir(), (tmp_path / "anime").mkdir()
@@ -128,18 +199,22 @@ def test_a_bomb_in_any_path_runs_nothing(bomb, tmp_path, monkeypatch, config, ti
     assert not mark.exists()
 
 
-def test_a_picture_that_is_a_program_is_left_to_nobody(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n")
+def test_a_image_that_is_a_program_is_left_to_nobody(tmp_path):
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n"
+    )
     with pytest.raises(Exception, match="cannot identify image file"):
         image_folder.decode(tmp_path / "a.png", 32)
 
 
-def test_a_png_with_a_wrong_checksum_is_no_picture(tmp_path):
+def test_a_png_with_a_wrong_checksum_is_no_image(tmp_path):
     red = Image.new("RGB", (64, 64), (200, 0, 0))
     red.save(tmp_path / "a.png")
     image_folder.decode(tmp_path / "a.png", 32)
     content = bytearray((tmp_path / "a.png").read_bytes())
-    content[content.index(b"IEND") - 5] ^= 1  # of the chunk before: Pillow, left to itself, does not compare it
+    content[content.index(b"IEND") - 5] ^= (
+        1  # of the chunk before: Pillow, left to itself, does not compare it
+    )
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(Exception, match="checksum|broken"):
         image_folder.decode(tmp_path / "a.png", 32)
@@ -147,30 +222,47 @@ def test_a_png_with_a_wrong_checksum_is_no_picture(tmp_path):
 
 # downloads
 
+
 class Mirror(urllib.request.HTTPSHandler):
     """Plays a server: answers by address, a text or (code, where to)."""
 
     def __init__(self, **answers):
         super().__init__()
-        self.answers, self.asked = {name.replace("_", "."): answer for name, answer in answers.items()}, []
+        self.answers, self.asked = (
+            {name.replace("_", "."): answer for name, answer in answers.items()},
+            [],
+        )
 
     def https_open(self, request):
         self.asked.append(request.full_url)
         answer, headers = self.answers[request.host], email.message.Message()
         if isinstance(answer, tuple):
             headers["Location"] = answer[1]
-        response = urllib.response.addinfourl(io.BytesIO(b"" if isinstance(answer, tuple) else answer), headers, request.full_url)
+        response = urllib.response.addinfourl(
+            io.BytesIO(b"" if isinstance(answer, tuple) else answer), headers, request.full_url
+        )
         response.code, response.msg = (answer[0] if isinstance(answer, tuple) else 200), ""
         return response
 
 
-@pytest.mark.parametrize("address", ["http://a.org/x", "file:///etc/passwd", "ftp://a.org/x", "data:,x"])
+@pytest.mark.parametrize(
+    "address", ["http://a.org/x", "file:///etc/passwd", "ftp://a.org/x", "data:,x"]
+)
 def test_nothing_but_https_is_opened(address):
     with pytest.raises(urllib.error.URLError, match="unknown url type"):
         datasets.OPENER.open(address, timeout=1)
 
 
-@pytest.mark.parametrize("there", ["http://a.org/x", "https://b.org/x", "file:///etc/passwd", "https://a.org:8443/x", "https://a.org@b.org/x"])
+@pytest.mark.parametrize(
+    "there",
+    [
+        "http://a.org/x",
+        "https://b.org/x",
+        "file:///etc/passwd",
+        "https://a.org:8443/x",
+        "https://a.org@b.org/x",
+    ],
+)
 def test_a_mirror_that_sends_us_elsewhere_is_not_followed(there):
     mirror = Mirror(a_org=(302, there), b_org=b"never")
     with pytest.raises((urllib.error.URLError, OSError), match="none of the mirrors|not allowed"):
@@ -181,8 +273,18 @@ def test_a_mirror_that_sends_us_elsewhere_is_not_followed(there):
 def test_within_a_mirror_redirects_are_followed(monkeypatch):
     mirror = Mirror(a_org=(302, "https://a.org/y"))
     plain = Mirror.https_open
-    monkeypatch.setattr(Mirror, "https_open", lambda self, request: (self.answers.update({"a.org": b"content"}) if request.full_url.endswith("y") else None) or plain(self, request))
-    assert datasets._read(_with_read1(datasets.https_only(mirror).open("https://a.org/x", timeout=1))) == b"content"
+    monkeypatch.setattr(
+        Mirror,
+        "https_open",
+        lambda self, request: (
+            self.answers.update({"a.org": b"content"}) if request.full_url.endswith("y") else None
+        )
+        or plain(self, request),
+    )
+    assert (
+        datasets._read(_with_read1(datasets.https_only(mirror).open("https://a.org/x", timeout=1)))
+        == b"content"
+    )
     assert mirror.asked == ["https://a.org/x", "https://a.org/y"]
 
 
@@ -200,18 +302,32 @@ def test_a_download_is_bounded_in_size_and_time(monkeypatch):
 
 # what checksums cannot tell
 
+
 def test_idx_bombs_take_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MAX_IDX", 1_000)
-    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\0\0\x08\3" + struct.pack(">III", 2 ** 31, 28, 28) + bytes(100_000)))
-    with pytest.raises(datasets.DataError, match="bomb.gz: has more than 1,000 bytes when unpacked"):
+    (tmp_path / "bomb.gz").write_bytes(
+        gzip.compress(b"\0\0\x08\3" + struct.pack(">III", 2**31, 28, 28) + bytes(100_000))
+    )
+    with pytest.raises(
+        datasets.DataError, match="bomb.gz: has more than 1,000 bytes when unpacked"
+    ):
         datasets.read_idx(tmp_path / "bomb.gz")
 
 
-@pytest.mark.parametrize("labels, words", [(np.full(30, 10, np.uint8), "numbers up to 10"), (np.zeros((30, 1), np.uint8), r"shape \(30, 1\)")])
+@pytest.mark.parametrize(
+    "labels, words",
+    [
+        (np.full(30, 10, np.uint8), "numbers up to 10"),
+        (np.zeros((30, 1), np.uint8), r"shape \(30, 1\)"),
+    ],
+)
 def test_labels_are_from_0_to_9(mnist_folder, labels, words):
     folder, _ = mnist_folder
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    with pytest.raises(datasets.DataError, match=f"train-labels-idx1-ubyte.gz: expected a list of labels from 0 to 9.*{words}"):
+    with pytest.raises(
+        datasets.DataError,
+        match=f"train-labels-idx1-ubyte.gz: expected a list of labels from 0 to 9.*{words}",
+    ):
         datasets.load_mnist(folder)
 
 
@@ -220,60 +336,106 @@ def test_files_that_are_not_the_published_ones_are_named(mnist_folder, monkeypat
     datasets.load_mnist(folder)
     said = capsys.readouterr().out
     assert "note: these files in" in said and all(f"{name}.gz" in said for name in arrays)
-    checksums = {name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays}
+    checksums = {
+        name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays
+    }
     monkeypatch.setattr(datasets, "MNIST_FILES", checksums)
     datasets.load_mnist(folder)
     assert "note" not in capsys.readouterr().out
-    (folder / "t10k-labels-idx1-ubyte").write_bytes(gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes()))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(
+        gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    )
     datasets.load_mnist(folder)
     assert capsys.readouterr().out.endswith(": t10k-labels-idx1-ubyte\n")
 
 
-TRAINED = {"vae/w": np.ones((2, 3), np.float32), "vae_adam/mean/w": np.ones((2, 3), np.float32), "vae_adam/var/w": np.ones((2, 3), np.float32)}
-EPOCH = {"epoch": 0, "loss": 1.0, "pixel_loss": 1.0, "kl": 0.0, "seconds": 1.0, "images_per_second": 1.0}
+TRAINED = {
+    "vae/w": np.ones((2, 3), np.float32),
+    "vae_adam/mean/w": np.ones((2, 3), np.float32),
+    "vae_adam/var/w": np.ones((2, 3), np.float32),
+}
+EPOCH = {
+    "epoch": 0,
+    "loss": 1.0,
+    "pixel_loss": 1.0,
+    "kl": 0.0,
+    "seconds": 1.0,
+    "images_per_second": 1.0,
+}
 RECORD = {"config": {"epochs": 2}, "steps": {"vae": 5}, "history": [EPOCH], "threads": {}}
 
 
-@pytest.mark.parametrize("arrays, record, words", [
-    ({"vae/w": np.full((2, 3), np.nan, np.float32)}, {}, "not all numbers in vae/w are finite"),
-    ({"vae_adam/mean/w": np.ones((3, 2), np.float32)}, {}, "vae_adam/mean/w should have shape"),
-    ({"vae_adam/var/w": np.full((2, 3), -1, np.float32)}, {}, "below 0"),
-    ({"vae/w": np.ones((2, 3))}, {}, "of float32, found .* of float64"),
-    ({"more": np.ones(1, np.float32)}, {}, "more should have shape none"),
-    ({}, {"steps": {"vae": -5}}, "expected 5 of the VAE"), ({}, {"steps": {"vae": 10 ** 30}}, "expected 5"), ({}, {"steps": [5]}, "expected 5"),
-    ({}, {"steps": {"vae": True}}, "expected 5"), ({}, {"history": "one"}, "not a list of epochs"),
-    ({}, {"history": [{**EPOCH, "epoch": i} for i in range(3)]}, "expected 15 of the VAE"), ({}, {"history": [{**EPOCH, "loss": float("nan")}]}, "epoch 0 of its history"),
-    ({}, {"history": [{**EPOCH, "epoch": 1}]}, "epoch 0 of its history"), ({}, {"history": [3]}, "epoch 0"), ({}, {"threads": None}, "threads are not named")])
-def test_a_checkpoint_that_nothing_can_go_on_from_is_refused_though_its_checksum_is_right(tmp_path, arrays, record, words):
+@pytest.mark.parametrize(
+    "arrays, record, words",
+    [
+        ({"vae/w": np.full((2, 3), np.nan, np.float32)}, {}, "not all numbers in vae/w are finite"),
+        ({"vae_adam/mean/w": np.ones((3, 2), np.float32)}, {}, "vae_adam/mean/w should have shape"),
+        ({"vae_adam/var/w": np.full((2, 3), -1, np.float32)}, {}, "below 0"),
+        ({"vae/w": np.ones((2, 3))}, {}, "of float32, found .* of float64"),
+        ({"more": np.ones(1, np.float32)}, {}, "more should have shape none"),
+        ({}, {"steps": {"vae": -5}}, "expected 5 of the VAE"),
+        ({}, {"steps": {"vae": 10**30}}, "expected 5"),
+        ({}, {"steps": [5]}, "expected 5"),
+        ({}, {"steps": {"vae": True}}, "expected 5"),
+        ({}, {"history": "one"}, "not a list of epochs"),
+        ({}, {"history": [{**EPOCH, "epoch": i} for i in range(3)]}, "expected 15 of the VAE"),
+        ({}, {"history": [{**EPOCH, "loss": float("nan")}]}, "epoch 0 of its history"),
+        ({}, {"history": [{**EPOCH, "epoch": 1}]}, "epoch 0 of its history"),
+        ({}, {"history": [3]}, "epoch 0"),
+        ({}, {"threads": None}, "threads are not named"),
+    ],
+)
+def test_a_checkpoint_that_nothing_can_go_on_from_is_refused_though_its_checksum_is_right(
+    tmp_path, arrays, record, words
+):
     def load():
         return checkpoints.load_checkpoint(tmp_path, {"epochs": 2}, like=TRAINED, epoch_steps=5)
 
     checkpoints.write_arrays(tmp_path / "checkpoint.npz", TRAINED, RECORD)
     assert load()[1] == RECORD
-    checkpoints.write_arrays(tmp_path / "checkpoint.npz", {**TRAINED, **arrays}, {**RECORD, **record})
+    checkpoints.write_arrays(
+        tmp_path / "checkpoint.npz", {**TRAINED, **arrays}, {**RECORD, **record}
+    )
     with pytest.raises(CheckpointError, match=f"checkpoint.npz: .*{words}"):
         load()
     checkpoints.write_arrays(tmp_path / "checkpoint_previous.npz", TRAINED, RECORD)
     assert load()[1] == RECORD and (tmp_path / "checkpoint.npz.damaged").exists()
 
 
-@pytest.mark.parametrize("change", [dict(num_hiddens=10 ** 12), dict(num_layers=10 ** 9), dict(image_shape=[3, 2 ** 20, 2 ** 20]), dict(net=["DenseVAE"]), dict(num_hiddens="x")])
-def test_a_nets_file_that_asks_for_impossible_sizes_is_refused_before_any_memory_is_taken(tmp_path, small_vae, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(num_hiddens=10**12),
+        dict(num_layers=10**9),
+        dict(image_shape=[3, 2**20, 2**20]),
+        dict(net=["DenseVAE"]),
+        dict(num_hiddens="x"),
+    ],
+)
+def test_a_nets_file_that_asks_for_impossible_sizes_is_refused_before_any_memory_is_taken(
+    tmp_path, small_vae, change
+):
     net = small_vae()
     training.initialize(net, 0)
-    checkpoints.write_arrays(tmp_path / "vae.npz", checkpoints.net_arrays(net), {"config": {**net.config, **change}})
+    checkpoints.write_arrays(
+        tmp_path / "vae.npz", checkpoints.get_weights(net), {"config": {**net.config, **change}}
+    )
     with pytest.raises(CheckpointError, match="vae.npz: "):
         d2lvae.load_net(tmp_path / "vae.npz")
 
 
 def test_packed_arrays_are_not_unpacked(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", record=np.frombuffer(b"{}", np.uint8), w=np.zeros(10_000_000))
+    np.savez_compressed(
+        tmp_path / "a.npz", record=np.frombuffer(b"{}", np.uint8), w=np.zeros(10_000_000)
+    )
     with pytest.raises(CheckpointError, match="a.npz .*might be of any size"):
         checkpoints.read_arrays(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("name", sorted(parameters.RULES))
-@pytest.mark.parametrize("value", [None, [], {}, b"1", "\0", -1, float("nan"), float("inf"), -10 ** 400, 1e400, (1,)])
+@pytest.mark.parametrize(
+    "value", [None, [], {}, b"1", "\0", -1, float("nan"), float("inf"), -(10**400), 1e400, (1,)]
+)
 def test_parameters_of_any_kind_are_refused_by_name(name, value):
     if name == "results_dir" and isinstance(value, str):
         pytest.skip("any text is a folder's name")
@@ -285,16 +447,25 @@ def test_a_cache_whose_header_or_notes_were_altered_is_made_anew(tmp_path, capsy
     path, key = tmp_path / "a.cache", {"of": 1}
     image_folder.write_cache(path, np.arange(12, dtype=np.uint8).reshape(3, 4), ["b.png"], key)
     content = path.read_bytes()
-    for old, new in ((b"|u1", b"|i1"), (b"(3, 4)", b"(4, 3)"), (b"b.png", b"c.png"), (b"'descr'", b"(descr'")):
+    for old, new in (
+        (b"|u1", b"|i1"),
+        (b"(3, 4)", b"(4, 3)"),
+        (b"b.png", b"c.png"),
+        (b"'descr'", b"(descr'"),
+    ):
         path.write_bytes(content.replace(old, new))
         assert image_folder.read_cache(path, key) is None
         assert "a.cache is damaged" in capsys.readouterr().out
     path.write_bytes(content)
-    assert image_folder.read_cache(path, {"of": 2}) is None and "a.cache was made from other pictures" in capsys.readouterr().out
+    assert (
+        image_folder.read_cache(path, {"of": 2}) is None
+        and "a.cache was made from other images" in capsys.readouterr().out
+    )
     assert image_folder.read_cache(path, key)[1] == ["b.png"] and not capsys.readouterr().out
 
 
 # the audit of the pinned packages
+
 
 def audit():
     spec = importlib.util.spec_from_file_location("audit", PACKAGE.parent / "tools" / "audit.py")
@@ -305,10 +476,21 @@ def audit():
 
 def test_the_audit_takes_the_pins_of_each_python():
     text = "# made by hand\na==1.0\nb==2.0 ; python_version >= '3.8' and python_version <= '3.8'\nb==3.0 ; python_version >= '3.9'\n\n"
-    assert audit().pins(text, "3.8") == ["a==1.0", "b==2.0"] and audit().pins(text, "3.11") == ["a==1.0", "b==3.0"]
+    assert audit().pins(text, "3.8") == ["a==1.0", "b==2.0"] and audit().pins(text, "3.11") == [
+        "a==1.0",
+        "b==3.0",
+    ]
 
 
 def test_what_the_audit_could_not_look_up_is_no_pass():
-    report = {"dependencies": [{"name": "a", "version": "1.0", "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": []}]},
-                               {"name": "b", "skip_reason": "not found"}]}
+    report = {
+        "dependencies": [
+            {
+                "name": "a",
+                "version": "1.0",
+                "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": []}],
+            },
+            {"name": "b", "skip_reason": "not found"},
+        ]
+    }
     assert audit().vulnerabilities(report) == (["a 1.0: PYSEC-1 (CVE-1), fixed in none"], ["b"])

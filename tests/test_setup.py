@@ -1,4 +1,5 @@
 """The set-up: two files that agree, a lock that covers all, and one clear message for each thing missing."""
+
 import importlib.metadata
 import os
 import pathlib
@@ -12,8 +13,11 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-CONSTRAINTS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()
-               if not line.startswith("#")]
+CONSTRAINTS = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
 
 
 def pyproject_list(name):
@@ -28,19 +32,29 @@ def environment_lines():
 
 def test_environment_and_pip_set_agree():
     lines = environment_lines()
-    pip = [line for line in lines[lines.index("pip:") + 1:] if not line.startswith("--")]
+    pip = [line for line in lines[lines.index("pip:") + 1 :] if not line.startswith("--")]
     assert sorted(pip) == sorted(pyproject_list("dependencies") + pyproject_list("test"))
     assert "--constraint constraints.txt" in lines and "--editable ." in lines
     [python] = [line for line in lines if line.startswith("python")]
     requires = re.search(r'requires-python = "(.+)"', PYPROJECT).group(1)
-    assert SpecifierSet(python[len("python"):]) == SpecifierSet(requires)
+    assert SpecifierSet(python[len("python") :]) == SpecifierSet(requires)
     [conda_pip] = [line for line in lines if line.startswith("pip==")]
     assert conda_pip in (ROOT / "tools" / "setup.sh").read_text()
 
 
 def test_the_packages_the_project_is_made_for_are_there():
     names = {Requirement(line).name for line in pyproject_list("dependencies")}
-    assert names >= {"mxnet", "d2l", "gluoncv", "numpy", "matplotlib", "pillow", "jupyter", "nbval", "papermill"}
+    assert names >= {
+        "mxnet",
+        "d2l",
+        "gluoncv",
+        "numpy",
+        "matplotlib",
+        "pillow",
+        "jupyter",
+        "nbval",
+        "papermill",
+    }
 
 
 @pytest.mark.parametrize("python", ["3.8", "3.9", "3.10", "3.11"])
@@ -72,10 +86,14 @@ def test_what_is_installed_here_is_what_is_pinned():
         distribution = importlib.metadata.distribution(name)
         if name not in ("d2lvae", "setuptools", "appnope"):
             assert name in pins, f"{name} is not in constraints.txt"
-            assert pins[name].contains(distribution.version), f"{name} {distribution.version}, pinned {pins[name]}"
+            assert pins[name].contains(
+                distribution.version
+            ), f"{name} {distribution.version}, pinned {pins[name]}"
         for line in distribution.requires or ():
             needed = Requirement(line)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in extras
+            ):
                 queue.append(needed)
     assert len(seen) > 80
 
@@ -84,16 +102,23 @@ def fake_python(tmp_path, **answers):
     """A Python that says what a test wants it to: answers maps a word in its arguments to an exit code."""
     cases = "\n".join(f'  *"{words}"*) exit {code} ;;' for words, code in answers.items())
     path = tmp_path / "python3.11"
-    path.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}\n  *--version*) echo Python 3.11.9 ;;\n'
-                    f'  *"%d.%d"*) echo 3.11 ;;\nesac\n')
+    path.write_text(
+        f'#!/bin/sh\ncase "$*" in\n{cases}\n  *--version*) echo Python 3.11.9 ;;\n'
+        f'  *"%d.%d"*) echo 3.11 ;;\nesac\n'
+    )
     path.chmod(0o755)
     return path
 
 
 def setup(tmp_path, **environment):
-    return subprocess.run(["/bin/sh", str(ROOT / "tools" / "setup.sh"), str(tmp_path / "venv")], cwd=ROOT,
-                          env={"PATH": os.environ["PATH"], **environment}, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True)
+    return subprocess.run(
+        ["/bin/sh", str(ROOT / "tools" / "setup.sh"), str(tmp_path / "venv")],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_no_suitable_python(tmp_path):
@@ -110,7 +135,10 @@ def test_no_suitable_python(tmp_path):
 
 def test_an_unsuitable_python_by_name(tmp_path):
     result = setup(tmp_path, PYTHON=str(fake_python(tmp_path, **{"version_info": 1})))
-    assert result.returncode == 1 and "is no Python 3.8 to 3.11 (it says: Python 3.11.9)" in result.stderr
+    assert (
+        result.returncode == 1
+        and "is no Python 3.8 to 3.11 (it says: Python 3.11.9)" in result.stderr
+    )
 
 
 def test_no_venv_module(tmp_path):
@@ -139,8 +167,12 @@ def test_an_old_pip_that_cannot_be_renewed(tmp_path):
 def test_a_second_call_sets_nothing_up_again(tmp_path):
     ready = tmp_path / ".ready"
     command = ["make", "--dry-run", "setup", f"VENV={tmp_path}"]
+
     def sets_up():
-        return "setup.sh" in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+        return (
+            "setup.sh"
+            in subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+        )
 
     assert sets_up()
     (tmp_path / "bin").mkdir()
@@ -158,15 +190,30 @@ def test_the_callers_settings_for_pip_and_python_are_shut_out(tmp_path):
     """The Python that sets up says what it is given."""
     python = fake_python(tmp_path)
     python.write_text(python.read_text().replace("esac", '  *"-m venv"*) env >&2; exit 3 ;;\nesac'))
-    bad = {"PIP_USER": "1", "PIP_TARGET": "/x", "PIP_PREFIX": "/x", "PYTHONPATH": "/x", "PYTHONHOME": "/x"}
+    bad = {
+        "PIP_USER": "1",
+        "PIP_TARGET": "/x",
+        "PIP_PREFIX": "/x",
+        "PYTHONPATH": "/x",
+        "PYTHONHOME": "/x",
+    }
     result = setup(tmp_path, PYTHON=str(python), PIP_INDEX_URL="https://index", **bad)
     seen = dict(line.split("=", 1) for line in result.stderr.splitlines() if "=" in line)
-    assert seen["PIP_USER"] == "0" and seen["PIP_INDEX_URL"] == "https://index" and not {*bad} - {"PIP_USER"} & {*seen}
+    assert (
+        seen["PIP_USER"] == "0"
+        and seen["PIP_INDEX_URL"] == "https://index"
+        and not {*bad} - {"PIP_USER"} & {*seen}
+    )
 
 
 def test_make_shuts_out_other_packages_and_kernels(tmp_path):
     (tmp_path / "Makefile").write_text(f"include {ROOT}/Makefile\nshown:\n\t@env\n")
-    result = subprocess.run(["make", "-C", str(tmp_path), "shown"], stdout=subprocess.PIPE, text=True, check=True,
-                            env={**os.environ, "PYTHONPATH": "/x", "JUPYTER_PATH": "/x"})
+    result = subprocess.run(
+        ["make", "-C", str(tmp_path), "shown"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": "/x", "JUPYTER_PATH": "/x"},
+    )
     seen = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
     assert not {"PYTHONPATH", "JUPYTER_PATH"} & {*seen} and seen["JUPYTER_PREFER_ENV_PATH"] == "1"

@@ -1,4 +1,5 @@
 """The step teaches each net what it should and nothing else; the loop keeps its promises."""
+
 import os
 import signal
 import threading
@@ -6,12 +7,11 @@ import threading
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import autograd
-from mxnet.gluon import nn
-
 from d2lvae import losses, training
 from d2lvae.storage import paths
-from d2lvae.storage.checkpoints import net_arrays
+from d2lvae.storage.checkpoints import get_weights
+from mxnet import autograd
+from mxnet.gluon import nn
 
 
 class NormedDisc(mx.gluon.HybridBlock):
@@ -21,8 +21,13 @@ class NormedDisc(mx.gluon.HybridBlock):
         super().__init__()
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
-            self.body.add(nn.Conv2D(4, 3, 2, in_channels=1, use_bias=False), nn.BatchNorm(in_channels=4),
-                          nn.LeakyReLU(0.2), nn.GlobalAvgPool2D(), nn.Dense(1, in_units=4))
+            self.body.add(
+                nn.Conv2D(4, 3, 2, in_channels=1, use_bias=False),
+                nn.BatchNorm(in_channels=4),
+                nn.LeakyReLU(0.2),
+                nn.GlobalAvgPool2D(),
+                nn.Dense(1, in_units=4),
+            )
 
     def hybrid_forward(self, F, images):
         return self.body(images).reshape((-1,))
@@ -41,7 +46,9 @@ def same(before, after):
 
 
 def gradients(net):
-    return {name: p.grad().asnumpy() for name, p in net.collect_params().items() if p.grad_req != "null"}
+    return {
+        name: p.grad().asnumpy() for name, p in net.collect_params().items() if p.grad_req != "null"
+    }
 
 
 @pytest.mark.parametrize("pixel_loss", ["bce", "l2"])
@@ -50,7 +57,9 @@ def test_solo_step_is_adam_on_the_mean_of_pixels_and_kl(config, tiny, small_vae,
     batch = tiny.train[:16]
     plain = small_vae()
     training.initialize(plain, 0)
-    trainer = mx.gluon.Trainer(plain.collect_params(), "adam", {"learning_rate": config["lr"]}, kvstore=None)
+    trainer = mx.gluon.Trainer(
+        plain.collect_params(), "adam", {"learning_rate": config["lr"]}, kvstore=None
+    )
     for step in range(3):
         mx.random.seed(step)
         sums = ours.step(batch)
@@ -58,18 +67,23 @@ def test_solo_step_is_adam_on_the_mean_of_pixels_and_kl(config, tiny, small_vae,
         x = mx.nd.array(batch).astype("float32") / 255
         with autograd.record():
             logits, mean, log_var = plain(x)
-            pixel, kl = losses.PIXEL_LOSSES[pixel_loss](logits, x), losses.kl_divergence(mean, log_var)
+            pixel, kl = (
+                losses.PIXEL_LOSSES[pixel_loss](logits, x),
+                losses.kl_divergence(mean, log_var),
+            )
             loss = 0.5 * pixel + 3.0 * kl
         loss.backward()
         trainer.step(16)
-        np.testing.assert_allclose(sums.asnumpy(), [pixel.sum().asscalar(), kl.sum().asscalar()], rtol=1e-5)
-    for name, array in net_arrays(plain).items():
-        np.testing.assert_allclose(net_arrays(ours.vae)[name], array, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            sums.asnumpy(), [pixel.sum().asscalar(), kl.sum().asscalar()], rtol=1e-5
+        )
+    for name, array in get_weights(plain).items():
+        np.testing.assert_allclose(get_weights(ours.vae)[name], array, rtol=1e-4, atol=1e-6)
 
 
 def assert_learned_the_same(ours, theirs, start):
     """Adam turns the rounding of a gradient near 0 into a whole step, so changes are compared by their norm."""
-    ours, theirs = net_arrays(ours), net_arrays(theirs)
+    ours, theirs = get_weights(ours), get_weights(theirs)
     for name in theirs:
         if "running" not in name:  # the plain step moves these once too often: see below
             change = np.linalg.norm(theirs[name] - start[name])
@@ -83,7 +97,7 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
     ours = learner(config, small_vae(), make_disc(), disc_weight=7.0)
     vae, disc = small_vae(), make_disc()
     training.initialize(vae, 0), training.initialize(disc, 1)
-    starts = net_arrays(vae), net_arrays(disc)
+    starts = get_weights(vae), get_weights(disc)
     options = {"learning_rate": config["lr"]}
     vae_trainer = mx.gluon.Trainer(vae.collect_params(), "adam", options, kvstore=None)
     disc_trainer = mx.gluon.Trainer(disc.collect_params(), "adam", options, kvstore=None)
@@ -105,7 +119,9 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
             loss = losses.bce(logits, x) + losses.kl_divergence(mean, log_var) + 7.0 * verdict
         loss.backward()
         vae_trainer.step(16)
-        np.testing.assert_allclose(sums[2:], [verdict.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4)
+        np.testing.assert_allclose(
+            sums[2:], [verdict.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4
+        )
     assert_learned_the_same(ours.vae, vae, starts[0])
     assert_learned_the_same(ours.discriminator, disc, starts[1])
 
@@ -115,22 +131,30 @@ def test_the_vaes_part_leaves_the_discriminator_alone(config, tiny, small_vae, s
     ours = learner(config, small_vae(), NormedDisc() if normed else small_disc())
     x = mx.nd.array(tiny.train[:16]).astype("float32") / 255
     x.attach_grad()
-    for gradient in (p.grad() for p in ours.discriminator.collect_params().values() if p.grad_req != "null"):
+    for gradient in (
+        p.grad() for p in ours.discriminator.collect_params().values() if p.grad_req != "null"
+    ):
         gradient[:] = 123
-    before = net_arrays(ours.discriminator)
+    before = get_weights(ours.discriminator)
     with autograd.record():
         loss, _ = ours.verdict(mx.nd.zeros(2), mx.nd.zeros(1), x)
     loss.backward()
     assert np.abs(x.grad.asnumpy()).max() > 0
-    assert all(same(before, net_arrays(ours.discriminator)).values()), "weights or statistics moved"
-    assert all((g == 123).all() for g in gradients(ours.discriminator).values()), "gradients were computed"
+    assert all(
+        same(before, get_weights(ours.discriminator)).values()
+    ), "weights or statistics moved"
+    assert all(
+        (g == 123).all() for g in gradients(ours.discriminator).values()
+    ), "gradients were computed"
 
 
 def test_the_discriminators_statistics_move_in_its_own_part_only(config, tiny, small_vae):
     ours = learner(config, small_vae(), NormedDisc())
-    before = net_arrays(ours.discriminator)
+    before = get_weights(ours.discriminator)
     ours.step(tiny.train[:16])
-    moved = [name for name, equal in same(before, net_arrays(ours.discriminator)).items() if not equal]
+    moved = [
+        name for name, equal in same(before, get_weights(ours.discriminator)).items() if not equal
+    ]
     assert any("running_mean" in name for name in moved)
     # what two batches, one real and one reconstructed, leave of the initial 0
     x = mx.nd.array(tiny.train[:16]).astype("float32") / 255
@@ -141,9 +165,11 @@ def test_the_discriminators_statistics_move_in_its_own_part_only(config, tiny, s
     mx.random.seed(0)
     ours.step(tiny.train[:16])
     other.teach_discriminator(x, fake)
-    for name, array in net_arrays(other.discriminator).items():
+    for name, array in get_weights(other.discriminator).items():
         if "running" in name:
-            np.testing.assert_allclose(net_arrays(ours.discriminator)[name], array, rtol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                get_weights(ours.discriminator)[name], array, rtol=1e-4, err_msg=name
+            )
 
 
 def test_the_discriminators_statistics_are_the_same_every_time(config, tiny, small_vae):
@@ -154,7 +180,17 @@ def test_the_discriminators_statistics_are_the_same_every_time(config, tiny, sma
         for step in range(3):
             mx.random.seed(step)
             ours.step(tiny.train[:16])
-        found.add(tuple(np.concatenate([a.ravel() for n, a in net_arrays(ours.discriminator).items() if "running" in n])))
+        found.add(
+            tuple(
+                np.concatenate(
+                    [
+                        a.ravel()
+                        for n, a in get_weights(ours.discriminator).items()
+                        if "running" in n
+                    ]
+                )
+            )
+        )
     assert len(found) == 1
 
 
@@ -162,11 +198,11 @@ def test_the_discriminators_part_leaves_the_vae_alone(config, tiny, small_vae, s
     ours = learner(config, small_vae(), small_disc())
     for gradient in (p.grad() for p in ours.vae.collect_params().values()):
         gradient[:] = 123
-    before = net_arrays(ours.vae)
+    before = get_weights(ours.vae)
     with autograd.record():
         _, _, real, fake = ours.objective(mx.nd.array(tiny.train[:16], dtype="uint8"))
     ours.teach_discriminator(real.detach(), fake.detach())
-    assert all(same(before, net_arrays(ours.vae)).values())
+    assert all(same(before, get_weights(ours.vae)).values())
     assert all((g == 123).all() for g in gradients(ours.vae).values())
 
 
@@ -177,7 +213,7 @@ def test_a_weight_of_zero_is_no_discriminator(config, tiny, small_vae, small_dis
         for one in (alone, watched):
             mx.random.seed(step)
             one.step(tiny.train[:16])
-    assert all(same(net_arrays(alone.vae), net_arrays(watched.vae)).values())
+    assert all(same(get_weights(alone.vae), get_weights(watched.vae)).values())
 
 
 def run(config, tiny, vae, disc=None, **changes):
@@ -187,29 +223,44 @@ def run(config, tiny, vae, disc=None, **changes):
     return ours, history, finished
 
 
-def test_history_holds_means_an_image_and_the_last_batch_counts(config, tiny, small_vae, small_disc, capsys):
-    _, history, finished = run(config, tiny, small_vae(), small_disc(), disc_weight=2.0)  # 200 = 3 * 64 + 8
+def test_history_holds_means_an_image_and_the_last_batch_counts(
+    config, tiny, small_vae, small_disc, capsys
+):
+    _, history, finished = run(
+        config, tiny, small_vae(), small_disc(), disc_weight=2.0
+    )  # 200 = 3 * 64 + 8
     assert finished and [record["epoch"] for record in history] == [0, 1]
     first = history[0]
     assert 400 < first["pixel_loss"] < 600  # about 784 log 2 before anything is learned
-    assert first["loss"] == pytest.approx(first["pixel_loss"] + first["kl"] + 2 * first["adversarial_loss"])
+    assert first["loss"] == pytest.approx(
+        first["pixel_loss"] + first["kl"] + 2 * first["adversarial_loss"]
+    )
     assert 0.5 < first["adversarial_loss"] < 3 and 0.5 < first["disc_loss"] < 3
     assert first["images_per_second"] > 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and "epoch   1: loss" in lines[1] and "images/s" in lines[1] and "left" in lines[0]
+    assert (
+        len(lines) == 2
+        and "epoch   1: loss" in lines[1]
+        and "images/s" in lines[1]
+        and "left" in lines[0]
+    )
 
 
-def test_every_picture_once_an_epoch_in_a_new_order():
+def test_every_image_once_an_epoch_in_a_new_order():
     images = np.arange(50, dtype=np.uint8).reshape(50, 1, 1, 1)
-    orders = [np.concatenate(list(training.minibatches(images, 8, seed, epoch))).ravel()
-              for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    orders = [
+        np.concatenate(list(training.minibatches(images, 8, seed, epoch))).ravel()
+        for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert (orders[0] == orders[3]).all()
     assert (orders[0] != orders[1]).any() and (orders[0] != orders[2]).any()
 
 
 def test_same_seed_same_numbers_other_seed_others(config, tiny, small_vae, small_disc):
-    losses_of = lambda seed: [record["loss"] for record in run(config, tiny, small_vae(), small_disc(), seed=seed)[1]]
+    losses_of = lambda seed: [
+        record["loss"] for record in run(config, tiny, small_vae(), small_disc(), seed=seed)[1]
+    ]
     assert losses_of(0) == losses_of(0) != losses_of(1)
 
 
@@ -229,7 +280,7 @@ def test_going_on_from_a_state_equals_never_stopping(config, tiny, small_vae, sm
     training.train(again, tiny.train, {**config, "epochs": 4}, first, lambda: None)
     assert [record["loss"] for record in first] == [record["loss"] for record in history]
     for ours, theirs in ((again.vae, whole.vae), (again.discriminator, whole.discriminator)):
-        assert all(same(net_arrays(ours), net_arrays(theirs)).values())
+        assert all(same(get_weights(ours), get_weights(theirs)).values())
 
 
 def test_a_loss_that_is_no_number_stops_with_a_message(config, tiny, small_vae):
@@ -246,16 +297,18 @@ def test_ctrl_c_ends_the_loop_after_the_minibatch(config, tiny, small_vae):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_evaluate_uses_every_picture_and_no_gradient(config, tiny, small_vae):
+def test_evaluate_uses_every_image_and_no_gradient(config, tiny, small_vae):
     ours = learner(config, small_vae())
     whole = training.evaluate(ours, tiny.train[:100], config)
     assert whole == training.evaluate(ours, tiny.train[:100], config)
-    parts = [training.evaluate(ours, tiny.train[i:i + 50], config)["kl"] for i in (0, 50)]
+    parts = [training.evaluate(ours, tiny.train[i : i + 50], config)["kl"] for i in (0, 50)]
     assert whole["kl"] == pytest.approx(np.mean(parts), rel=1e-4)
 
 
-def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(config, tiny, small_vae, monkeypatch, capfd):
-    monkeypatch.setattr(paths, "watched", lambda: True)
+def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(
+    config, tiny, small_vae, monkeypatch, capfd
+):
+    monkeypatch.setattr(paths, "is_interactive", lambda: True)
     run(config, tiny, small_vae(), epochs=40)
     shown = capfd.readouterr()
     assert "images/s" in shown.err and "loss" in shown.err and "epoch" in shown.err

@@ -5,6 +5,7 @@
 What papermill adds (its parameters cell, times, paths) is taken out again.  What JupyterLab would add when it opens
 the notebook is put in.  A notebook with an error, a warning or a path of this machine in its outputs is not written.
 """
+
 import pathlib
 import re
 import sys
@@ -12,9 +13,8 @@ import tempfile
 
 import nbformat
 import papermill
-from jupyter_client.kernelspec import get_kernel_spec
-
 from d2lvae.storage import paths
+from jupyter_client.kernelspec import get_kernel_spec
 
 EPHEMERAL = {"papermill", "execution", "widgets"}
 WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kernel
@@ -22,14 +22,24 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kern
 
 def execute(path):
     """Execute one notebook and put the outcome in its place."""
-    for run in re.findall(r"results: results/(?:own/)?(images/[\w./-]+)", path.read_text()):  # or it says: run before
+    for run in re.findall(
+        r"results: results/(?:own/)?(images/[\w./-]+)", path.read_text()
+    ):  # or it says: run before
         (paths.results_root("results/own") / run / "metrics.json").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         executed = pathlib.Path(folder) / path.name
         drawn = {"data": "drawn"} if "data" in papermill.inspect_notebook(str(path)) else {}
-        papermill.execute_notebook(path, executed, parameters=drawn, progress_bar=False, cwd=path.parent)
-        notebook = nbformat.read(executed, as_version=4)  # papermill has put in the kernel's own language_info
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+        papermill.execute_notebook(
+            path, executed, parameters=drawn, progress_bar=False, cwd=path.parent
+        )
+        notebook = nbformat.read(
+            executed, as_version=4
+        )  # papermill has put in the kernel's own language_info
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         cell.execution_count = count
         cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
@@ -42,7 +52,9 @@ def execute(path):
         if part.metadata.get("tags") == []:
             del part.metadata["tags"]
     spec = get_kernel_spec(notebook.metadata.kernelspec.name)
-    notebook.metadata.kernelspec.update(display_name=spec.display_name, language=spec.language)  # or JupyterLab would
+    notebook.metadata.kernelspec.update(
+        display_name=spec.display_name, language=spec.language
+    )  # or JupyterLab would
     check(notebook, path)
     nbformat.write(notebook, path)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

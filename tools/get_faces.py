@@ -7,6 +7,7 @@
 The first, the default, is the set of the original project: 21,551 faces of 64 x 64.  The second has 63,632 of many
 sizes.  kagglehub keeps the files in its own cache and may ask for a Kaggle account; see its documentation.
 """
+
 import sys
 
 from d2lvae.sources import image_folder
@@ -24,11 +25,13 @@ def main(name=SETS[0]):
     try:
         import kagglehub
     except ImportError:
-        sys.exit("kagglehub is not installed. Install it:\n    .venv/bin/pip install --constraint constraints.txt 'kagglehub==0.2.9'")
+        sys.exit(
+            "kagglehub is not installed. Install it:\n    .venv/bin/pip install --constraint constraints.txt 'kagglehub==0.2.9'"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(kagglehub.dataset_download(name))
-    files, unreadable = image_folder.find_pictures(target)
-    paths.say(f"{target}: {len(files):,} pictures")
+    files, unreadable = image_folder.find_images(target)
+    paths.say(f"{target}: {len(files):,} images")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 Run it only to raise versions; then `make test` on each Python.  A package whose newest usable
 version differs between Pythons gets one line for each, with a marker.
 """
+
 import collections
 import pathlib
 import subprocess
@@ -12,16 +13,33 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHONS = ["3.8", "3.9", "3.10", "3.11"]
-COMMAND = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "test",
-           "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "uv",
+    "pip",
+    "compile",
+    "pyproject.toml",
+    "--extra",
+    "test",
+    "--quiet",
+    "--no-header",
+    "--no-annotate",
+    "--no-emit-index-url",
+]
 HEADER = "# Made by tools/lock.py from pyproject.toml; the same set-up works in a year.\n"
 
 
 def main():
     pinned = collections.defaultdict(dict)
     for python in PYTHONS:
-        text = subprocess.run(COMMAND + ["--python-version", python], cwd=ROOT, check=True,
-                              stdout=subprocess.PIPE, text=True).stdout
+        text = subprocess.run(
+            COMMAND + ["--python-version", python],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
         for line in text.splitlines():
             if "==" in line:  # a line without a version is an option of the index's, none of ours
                 name, version = line.split(";")[0].strip().split("==")

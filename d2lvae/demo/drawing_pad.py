@@ -1,4 +1,5 @@
-"""A square to draw a digit on with the mouse, and what becomes of it: a picture such as MNIST's."""
+"""A square to draw a digit on with the mouse, and what becomes of it: a image such as MNIST's."""
+
 import ipywidgets as widgets
 import numpy as np
 from ipycanvas import Canvas, hold_canvas
@@ -11,7 +12,7 @@ PEN = 2  # pixels of 28
 
 
 def as_digit(strokes):
-    """Strokes as a picture such as MNIST's makers made: 20 high or wide, its centre of mass in the middle of 28 x 28, or as near as fits.
+    """Strokes as a image such as MNIST's makers made: 20 high or wide, its centre of mass in the middle of 28 x 28, or as near as fits.
 
     Parameters
     ----------
@@ -35,18 +36,28 @@ def as_digit(strokes):
     fine, radius = Image.new("L", (28 * FINE, 28 * FINE)), PEN * FINE / 2
     pen = ImageDraw.Draw(fine)
     for stroke in strokes:
-        placed = [tuple(((np.array(point) - (low + high) / 2) * scale + 14) * FINE) for point in stroke]
+        placed = [
+            tuple(((np.array(point) - (low + high) / 2) * scale + 14) * FINE) for point in stroke
+        ]
         pen.line(placed, fill=255, width=PEN * FINE)
         for x, y in placed:  # round ends and corners
             pen.ellipse((x - radius, y - radius, x + radius - 1, y + radius - 1), fill=255)
-    picture = np.asarray(fine.resize((28, 28), Image.Resampling.BOX))
-    return np.roll(picture, [_way_to_the_middle(picture.sum(axis=axis)) for axis in (1, 0)], axis=(0, 1))[None]
+    image = np.asarray(fine.resize((28, 28), Image.Resampling.BOX))
+    return np.roll(
+        image, [_way_to_the_middle(image.sum(axis=axis)) for axis in (1, 0)], axis=(0, 1)
+    )[None]
 
 
 def _way_to_the_middle(ink):
-    """How far a picture with so much ink in each of its rows (or columns) can be moved towards the middle without leaving the picture."""
+    """How far a image with so much ink in each of its rows (or columns) can be moved towards the middle without leaving the image."""
     used = np.flatnonzero(ink)
-    return int(np.clip(round(13.5 - np.average(np.arange(len(ink)), weights=ink)), -used[0], len(ink) - 1 - used[-1]))
+    return int(
+        np.clip(
+            round(13.5 - np.average(np.arange(len(ink)), weights=ink)),
+            -used[0],
+            len(ink) - 1 - used[-1],
+        )
+    )
 
 
 class DrawingPad(widgets.VBox):
@@ -56,16 +67,24 @@ class DrawingPad(widgets.VBox):
     ----------
     side : int
         In the browser's pixels.
-    on_picture : callable
-        Called with the picture, uint8 (1, 28, 28), after each stroke.
+    on_image : callable
+        Called with the image, uint8 (1, 28, 28), after each stroke.
     on_clear : callable
         Called when the button was pressed.
     """
 
-    def __init__(self, side, on_picture, on_clear):
-        self.canvas, self.on_picture = Canvas(width=side, height=side, layout={"width": f"{side}px", "height": f"{side}px"}), on_picture
+    def __init__(self, side, on_image, on_clear):
+        self.canvas, self.on_image = (
+            Canvas(width=side, height=side, layout={"width": f"{side}px", "height": f"{side}px"}),
+            on_image,
+        )
         clear = widgets.Button(description="clear the drawing", layout={"width": "200px"})
-        super().__init__([widgets.HTML("<h3>Draw a digit with the mouse</h3>"), widgets.HBox([self.canvas, clear])])
+        super().__init__(
+            [
+                widgets.HTML("<h3>Draw a digit with the mouse</h3>"),
+                widgets.HBox([self.canvas, clear]),
+            ]
+        )
         self.side, self.is_down, self.strokes = side, False, []
         clear.on_click(lambda button: (self.clear(), on_clear()))
         self.canvas.on_client_ready(self.clear)  # what is drawn before the browser shows it is lost
@@ -95,4 +114,4 @@ class DrawingPad(widgets.VBox):
     def _up(self, x, y):
         if self.is_down:
             self.is_down = False
-            self.on_picture(as_digit(self.strokes))
+            self.on_image(as_digit(self.strokes))

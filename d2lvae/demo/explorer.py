@@ -2,8 +2,9 @@
 
     make explore        (or notebooks/latent_explorer.ipynb in JupyterLab)
 
-A picture goes to the browser in its own size, a few kB, and is enlarged there: so a slider's answer is quick.
+A image goes to the browser in its own size, a few kB, and is enlarged there: so a slider's answer is quick.
 """
+
 import html
 import io
 import os
@@ -16,18 +17,18 @@ import numpy as np
 from PIL import Image
 
 from .. import data, runs
-from . import latents
-from ..storage import paths
-from ..storage.checkpoints import CheckpointError
 from ..config import Config
 from ..discriminators import DenseLogReg
-from .drawing_pad import DrawingPad, as_digit
+from ..storage import paths
+from ..storage.checkpoints import CheckpointError
 from ..storage.records import RunBusy
 from ..vae import DenseVAE
+from . import latents
+from .drawing_pad import DrawingPad, as_digit
 
 __all__ = ["Explorer", "train_small"]
 
-SIDE = 224  # of a picture on the page, in the browser's pixels: three and the sliders fit on a projector 1,280 wide
+SIDE = 224  # of a image on the page, in the browser's pixels: three and the sliders fit on a projector 1,280 wide
 STYLE = """<style>
 .d2lvae, .d2lvae .widget-label, .d2lvae button, .d2lvae select, .d2lvae input {font-size: 17px}
 .d2lvae input[type="number"] {font-size: 17px !important}
@@ -40,16 +41,25 @@ STYLE = """<style>
     box-sizing: border-box}
 .d2lvae button:focus, .d2lvae select:focus, .d2lvae input:focus, .d2lvae .noUi-handle:focus {outline: 3px solid #0072B2}
 </style>"""
-SMALL = {"num_train": 8_192, "epochs": 6, "batch_size": 64, "lr": 1e-3, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0,
-         "resume": False}
+SMALL = {
+    "num_train": 8_192,
+    "epochs": 6,
+    "batch_size": 64,
+    "lr": 1e-3,
+    "pixel_loss": "bce",
+    "pixel_weight": 1.0,
+    "kl_weight": 1.0,
+    "seed": 0,
+    "resume": False,
+}
 WAIT = 2.0  # seconds, until it is tried again whether another page has ended its training
-OWN, SAME = "the same picture, its own latents", "the same latents"  # what the second net is given
+OWN, SAME = "the same image, its own latents", "the same latents"  # what the second net is given
 
 
-def png(picture):
-    """A uint8 picture (C, H, W) as the bytes of a PNG file."""
+def png(image):
+    """A uint8 image (C, H, W) as the bytes of a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(picture.transpose(1, 2, 0).squeeze()).save(file, "png", compress_level=1)
+    Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(file, "png", compress_level=1)
     return file.getvalue()
 
 
@@ -62,7 +72,7 @@ def train_small(images, results_dir, progress):
     results_dir : path
         The runs go into `explorer` there; one that is there and can be shown is left as it is.
     progress : callable
-        Called with a number of pictures whenever so many more have been learned from.
+        Called with a number of images whenever so many more have been learned from.
 
     Raises
     ------
@@ -70,7 +80,13 @@ def train_small(images, results_dir, progress):
         Another process is training one of them.
     """
     for disc, weight in ((None, 0.0), (DenseLogReg(1, 200, images.image_shape), 1.0)):
-        config = Config.from_dict({**SMALL, "disc_weight": weight, "results_dir": str(paths.results_root(results_dir) / "explorer")})
+        config = Config.from_dict(
+            {
+                **SMALL,
+                "disc_weight": weight,
+                "results_dir": str(paths.results_root(results_dir) / "explorer"),
+            }
+        )
         vae = DenseVAE(5, 3, 400, images.image_shape)
         if _is_there(runs.run_folder(vae, images, config, disc), images):
             progress(SMALL["epochs"] * len(images.train))
@@ -128,10 +144,17 @@ class Explorer(widgets.VBox):
         self.children = (self.children[0], *parts)
 
     def _train(self):
-        bar = widgets.IntProgress(max=2 * SMALL["epochs"] * SMALL["num_train"], description="training", layout={"width": "600px"})
+        bar = widgets.IntProgress(
+            max=2 * SMALL["epochs"] * SMALL["num_train"],
+            description="training",
+            layout={"width": "600px"},
+        )
         why = "None of the runs here can be shown" if self.reasons else "No finished run here yet"
-        note = widgets.HTML(_paragraph(
-            f"{why}: training a small VAE on drawn digits, then the same with a discriminator."))
+        note = widgets.HTML(
+            _paragraph(
+                f"{why}: training a small VAE on drawn digits, then the same with a discriminator."
+            )
+        )
         self._show(self.problems, note, bar)
 
         def progress(num_images):
@@ -140,8 +163,10 @@ class Explorer(widgets.VBox):
         try:
             images = data.drawn_digits(SMALL["num_train"], SMALL["seed"])
             while not self._has_trained(images, progress):
-                note.value = _paragraph("Another page is training the small VAEs; this one goes on "
-                                        "when they are there.")
+                note.value = _paragraph(
+                    "Another page is training the small VAEs; this one goes on "
+                    "when they are there."
+                )
                 time.sleep(WAIT)
                 bar.value = 0
         except Exception as error:
@@ -167,29 +192,63 @@ class Explorer(widgets.VBox):
         wide = {"layout": {"width": "960px"}, "style": {"description_width": "110px"}}
         shown = self.first[0].folder
         self.net = widgets.Dropdown(options=names, value=shown, description="net", **wide)
-        self.other = widgets.Dropdown(options=[("no other net", None)], description="beside it", **wide)
+        self.other = widgets.Dropdown(
+            options=[("no other net", None)], description="beside it", **wide
+        )
         self.given = widgets.Dropdown(options=[OWN, SAME], description="which gets", **wide)
-        self.start, self.end = (widgets.BoundedIntText(value=number, description=text, layout={"width": "200px"})
-                                for number, text in enumerate(("picture", "walk to")))
-        self.way = widgets.IntSlider(description="way, %", max=100, layout={"width": "300px"}, style={"description_width": "70px"})
+        self.start, self.end = (
+            widgets.BoundedIntText(value=number, description=text, layout={"width": "200px"})
+            for number, text in enumerate(("image", "walk to"))
+        )
+        self.way = widgets.IntSlider(
+            description="way, %",
+            max=100,
+            layout={"width": "300px"},
+            style={"description_width": "70px"},
+        )
         play = widgets.Play(max=100, step=2, interval=100)
         widgets.jslink((play, "value"), (self.way, "value"))
-        sample, back = (widgets.Button(description=text, layout={"width": "200px"}) for text in ("sample the prior", "back to the picture"))
+        sample, back = (
+            widgets.Button(description=text, layout={"width": "200px"})
+            for text in ("sample the prior", "back to the image")
+        )
         self.sliders = widgets.VBox()
         self.panels = {name: _Panel(name) for name in ("original", "first", "second")}
         self.pad = DrawingPad(SIDE, self._begin_at, self._begin)
-        for field, action in ((self.net, self._choose), (self.other, self._choose_other), (self.given, self._answer), (self.start, self._begin),
-                              (self.end, self._walk), (self.way, self._walk)):
+        for field, action in (
+            (self.net, self._choose),
+            (self.other, self._choose_other),
+            (self.given, self._answer),
+            (self.start, self._begin),
+            (self.end, self._walk),
+            (self.way, self._walk),
+        ):
             field.observe(lambda change, action=action: self.is_setting or action(), "value")
         sample.on_click(lambda button: self._sample())
         back.on_click(lambda button: self._begin())
-        turn = widgets.VBox([widgets.HBox([self.start, self.end]), widgets.HBox([play, self.way]), widgets.HBox([sample, back]),
-                             widgets.HTML("<h3>Turn the latents</h3>"), self.sliders])
-        pictures = widgets.VBox([widgets.HBox(list(self.panels.values()), layout={"align_items": "flex-end"}), self.pad])
-        for part in (turn, pictures):
-            part.layout.flex = "0 0 auto"  # where there is no room for both, the pictures come below
-        self._show(self.net, self.other, self.given, self.message, self.notes,
-                   widgets.HBox([turn, pictures], layout={"flex_flow": "row wrap"}), self.problems)
+        turn = widgets.VBox(
+            [
+                widgets.HBox([self.start, self.end]),
+                widgets.HBox([play, self.way]),
+                widgets.HBox([sample, back]),
+                widgets.HTML("<h3>Turn the latents</h3>"),
+                self.sliders,
+            ]
+        )
+        images = widgets.VBox(
+            [widgets.HBox(list(self.panels.values()), layout={"align_items": "flex-end"}), self.pad]
+        )
+        for part in (turn, images):
+            part.layout.flex = "0 0 auto"  # where there is no room for both, the images come below
+        self._show(
+            self.net,
+            self.other,
+            self.given,
+            self.message,
+            self.notes,
+            widgets.HBox([turn, images], layout={"flex_flow": "row wrap"}),
+            self.problems,
+        )
         self._choose()
 
     def _find_first(self):
@@ -218,8 +277,10 @@ class Explorer(widgets.VBox):
         trained = latents.load_run(folder, self.images if is_own else None)
         channels = trained.vae.image_shape[0]
         if channels not in (1, 3):
-            raise data.DataError(f"its images have {channels} channels; only those of 1 (grey) "
-                                     "or 3 (colour) can be shown")
+            raise data.DataError(
+                f"its images have {channels} channels; only those of 1 (grey) "
+                "or 3 (colour) can be shown"
+            )
         return trained, latents.directions(trained)
 
     def _name(self, folder):
@@ -230,15 +291,17 @@ class Explorer(widgets.VBox):
 
     def _tell_problems(self):
         """List the runs that cannot be shown, folded: any number leaves room for the rest."""
-        lines = "".join(_paragraph(reason, f"{self._name(folder)}:")
-                        for folder, reason in self.reasons.items())
+        lines = "".join(
+            _paragraph(reason, f"{self._name(folder)}:") for folder, reason in self.reasons.items()
+        )
         number = len(self.reasons)
         self.problems.value = lines and (
             f"<details><summary>{number} {'run' if number == 1 else 'runs'} that cannot be shown, "
-            f"and why</summary>{lines}</details>")
+            f"and why</summary>{lines}</details>"
+        )
 
     def _choose(self):
-        """Another net: its sliders, its pictures, and the nets that can stand beside it."""
+        """Another net: its sliders, its images, and the nets that can stand beside it."""
         self.message.value = _paragraph("loading ...")
         found = self._load(self.net.value)
         if found is None:
@@ -251,24 +314,40 @@ class Explorer(widgets.VBox):
         trained, directions = self.first
         self.is_setting = True
         words = min(260, 11 * max(map(len, directions.names)))  # pixels
-        self.sliders.children = [widgets.FloatSlider(min=-3, max=3, step=0.05, description=name, layout={"width": "490px"},
-                                                     style={"description_width": f"{words}px"}) for name in directions.names]
+        self.sliders.children = [
+            widgets.FloatSlider(
+                min=-3,
+                max=3,
+                step=0.05,
+                description=name,
+                layout={"width": "490px"},
+                style={"description_width": f"{words}px"},
+            )
+            for name in directions.names
+        ]
         for slider in self.sliders.children:
             slider.observe(lambda change: self.is_setting or self._answer(), "value")
         self.start.max = self.end.max = len(self._choices()) - 1
-        self.start.description = "picture" if trained.images else "draw"
+        self.start.description = "image" if trained.images else "draw"
         has_pad = trained.vae.image_shape == (1, 28, 28)
         self.pad.layout.display = "" if has_pad else "none"
         subject = latents.subject(self.net.value)
-        others = [(name, folder) for name, folder in self.net.options if folder != self.net.value
-                  and latents.subject(folder) == subject]
+        others = [
+            (name, folder)
+            for name, folder in self.net.options
+            if folder != self.net.value and latents.subject(folder) == subject
+        ]
         self.other.options = [("no other net", None), *others]
-        unlike = [folder for _, folder in others if (folder / "disc.npz").exists() == (trained.discriminator is None)]
+        unlike = [
+            folder
+            for _, folder in others
+            if (folder / "disc.npz").exists() == (trained.discriminator is None)
+        ]
         self.other.value = next(filter(self._load, unlike), None)
         self.way.value = 0
         self.is_setting = False
         if has_pad and self.pad.strokes:  # a drawing stays where it can be seen
-            self._start_from_picture(as_digit(self.pad.strokes))
+            self._start_from_image(as_digit(self.pad.strokes))
         else:
             self._start_from_numbers([self.start.value])
         self._choose_other()
@@ -292,31 +371,32 @@ class Explorer(widgets.VBox):
                 notes.append(_paragraph(note, "Beside it:"))
         self.notes.value = "".join(notes)
 
-    # where the latents begin: `code_of` gives them for a net, `picture` is what they are the code of, if of one
+    # where the latents begin: `code_of` gives them for a net, `image` is what they are the code of, if of one
 
     def _choices(self):
         """What `start` and `end` are numbers in: validation images, without images latents."""
         trained = self.first[0]
         return trained.means if trained.images is None else trained.images.validation
 
-    def _start_from_picture(self, picture):
-        self.picture = picture
-        self.code_of = lambda trained: latents.encode(trained.vae, picture[None])[0]
+    def _start_from_image(self, image):
+        self.image = image
+        self.code_of = lambda trained: latents.encode(trained.vae, image[None])[0]
 
     def _start_from_numbers(self, numbers, share=0):
         """Start from one of the choices, or from a share of the way between two."""
         ends = self._choices()[numbers]
         if self.first[0].images is None:
-            self.picture = None
+            self.image = None
             self.code_of = lambda trained: latents.walk(ends[0], ends[-1], share)
         else:
-            self.picture = ends[round(share)]
+            self.image = ends[round(share)]
             self.code_of = lambda trained: latents.walk(
-                *latents.encode(trained.vae, ends)[[0, -1]], share)
+                *latents.encode(trained.vae, ends)[[0, -1]], share
+            )
 
-    def _begin_at(self, picture):
+    def _begin_at(self, image):
         self._leave_the_way()
-        self._start_from_picture(picture)
+        self._start_from_image(image)
         self._restart()
 
     def _leave_the_way(self):
@@ -346,14 +426,16 @@ class Explorer(widgets.VBox):
         self._forget_the_drawing()
         self._leave_the_way()
         codes = np.random.default_rng().standard_normal(self.first[0].vae.num_latents)
-        self.picture, self.code_of = None, lambda trained: codes
+        self.image, self.code_of = None, lambda trained: codes
         self._restart()
 
     def _restart(self):
         """Put the sliders where the code is."""
         trained, directions = self.first
         self.is_setting = True
-        for slider, value in zip(self.sliders.children, directions.coordinates(self.code_of(trained))):
+        for slider, value in zip(
+            self.sliders.children, directions.coordinates(self.code_of(trained))
+        ):
             slider.value = float(np.clip(value, slider.min, slider.max))
         self.is_setting = False
         self.begun_at = self._coordinates()
@@ -367,58 +449,76 @@ class Explorer(widgets.VBox):
     def _answer(self):
         """Decode, judge and show: all that a slider's answer takes."""
         turned = self._coordinates() - self.begun_at
-        codes = latents.turned(self.first[1], self.code_of(self.first[0]), turned)
-        shown = {"original": self.picture, "first": latents.decode(self.first[0].vae, codes[None])[0],
-                 "second": None if self.second is None else self._beside(codes, turned)}
-        shown = {name: picture for name, picture in shown.items() if picture is not None}
+        codes = latents.traverse(self.first[1], self.code_of(self.first[0]), turned)
+        shown = {
+            "original": self.image,
+            "first": latents.decode(self.first[0].vae, codes[None])[0],
+            "second": None if self.second is None else self._beside(codes, turned),
+        }
+        shown = {name: image for name, image in shown.items() if image is not None}
         judge = self.first[0].discriminator or (self.second and self.second[0].discriminator)
         images = self.first[0].images
-        company = {"original": images and images.validation[-latents.NUM_COMPANY:],
-                   "first": self.first[0].company, "second": self.second and self.second[0].company}
-        titles = {"original": "the nearer end" if 0 < self.way.value < 100 else "the original", "first": _title(self.first[0]),
-                  "second": self.second and f"beside it: {_title(self.second[0])}"}
+        company = {
+            "original": images and images.validation[-latents.NUM_COMPANY :],
+            "first": self.first[0].company,
+            "second": self.second and self.second[0].company,
+        }
+        titles = {
+            "original": "the nearer end" if 0 < self.way.value < 100 else "the original",
+            "first": _title(self.first[0]),
+            "second": self.second and f"beside it: {_title(self.second[0])}",
+        }
         for name, panel in self.panels.items():
             panel.layout.display = "" if name in shown else "none"
-        for name, picture in shown.items():
-            self.panels[name].show(picture, titles[name], self._verdict(judge, name, picture, company[name]))
+        for name, image in shown.items():
+            self.panels[name].show(
+                image, titles[name], self._verdict(judge, name, image, company[name])
+            )
 
-    def _verdict(self, judge, name, picture, company):
-        """A discriminator's verdict on a panel's picture, passed anew only if one of them changed.
+    def _verdict(self, judge, name, image, company):
+        """A discriminator's verdict on a panel's image, passed anew only if one of them changed.
 
         None without a discriminator, or without others of its kind to judge it among.
         """
         if judge is None or company is None:
             return None
         judged = self.judged.get(name)
-        if judged is None or judged[0] is not judge or judged[1] is not picture:
-            self.judged[name] = judge, picture, latents.verdict(judge, picture, company)
+        if judged is None or judged[0] is not judge or judged[1] is not image:
+            self.judged[name] = judge, image, latents.verdict(judge, image, company)
         return self.judged[name][2]
 
     def _beside(self, codes, turned):
-        """What the second net makes of the same latents, or of the same picture, along its own directions turned as far."""
+        """What the second net makes of the same latents, or of the same image, along its own directions turned as far."""
         trained, directions = self.second
-        if self.given.value == OWN and self.picture is not None:
-            codes = latents.turned(directions, self.code_of(trained), turned)
+        if self.given.value == OWN and self.image is not None:
+            codes = latents.traverse(directions, self.code_of(trained), turned)
         if len(codes) == trained.vae.num_latents:
             self.message.value = ""
             return latents.decode(trained.vae, codes[None])[0]
         self.message.value = _paragraph(
             "The two nets have different numbers of latents, so there is nothing that both can be "
-            f"given here but {OWN}." if self.picture is not None else
-            "The two nets have different numbers of latents, so both cannot get the same ones.")
+            f"given here but {OWN}."
+            if self.image is not None
+            else "The two nets have different numbers of latents, so both cannot get the same ones."
+        )
         return None
 
 
 class _Panel(widgets.VBox):
-    """A picture under its title and the discriminator's verdict on it."""
+    """A image under its title and the discriminator's verdict on it."""
 
     def __init__(self, name):
-        self.caption, self.image = widgets.HTML(), widgets.Image(format="png", width=SIDE, height=SIDE)
+        self.caption, self.image = (
+            widgets.HTML(),
+            widgets.Image(format="png", width=SIDE, height=SIDE),
+        )
         self.image.add_class(name)
-        super().__init__([self.caption, self.image], layout={"margin": "0 0 0 8px", "width": f"{SIDE + 8}px"})
+        super().__init__(
+            [self.caption, self.image], layout={"margin": "0 0 0 8px", "width": f"{SIDE + 8}px"}
+        )
 
-    def show(self, picture, title, sure):
-        self.image.value = png(picture)
+    def show(self, image, title, sure):
+        self.image.value = png(image)
         verdict = "" if sure is None else f"<p>taken for real: <b>{sure:.1%}</b></p>"
         self.caption.value = f"<h3>{title}</h3>{verdict}"
 

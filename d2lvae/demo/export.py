@@ -7,6 +7,7 @@ and gives `images` (N, C, H, W) in [0, 1].  N may be any number.  Needs the extr
 
     pip install -c constraints.txt -e '.[onnx]'
 """
+
 import argparse
 import pathlib
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..storage import paths
 from ..storage.checkpoints import CheckpointError, load_net
-from ..storage.files import replacing
+from ..storage.files import atomic_write
 from ..vae import VAE
 
 __all__ = ["ExportError", "to_onnx", "largest_difference"]
@@ -35,8 +36,10 @@ class ExportError(RuntimeError):
 def _halves(vae):
     """Symbols of the two halves and the shape of an input, by name."""
     latents = mx.sym.var("latents")
-    return {"encoder": (mx.sym.Group(list(vae.encode(mx.sym.var("images")))), vae.image_shape),
-            "decoder": (vae.decode(latents).sigmoid(), (vae.num_latents,))}
+    return {
+        "encoder": (mx.sym.Group(list(vae.encode(mx.sym.var("images")))), vae.image_shape),
+        "decoder": (vae.decode(latents).sigmoid(), (vae.num_latents,)),
+    }
 
 
 def to_onnx(vae, folder):
@@ -61,27 +64,48 @@ def to_onnx(vae, folder):
     """
     onnx, _ = _extra()
     parameters = {p.name: p.data().as_in_context(mx.cpu()) for p in vae.collect_params().values()}
-    models = {name: _model(onnx, name, symbol, shape, parameters) for name, (symbol, shape) in _halves(vae).items()}
-    difference = largest_difference(vae, {name: model.SerializeToString() for name, model in models.items()})
+    models = {
+        name: _model(onnx, name, symbol, shape, parameters)
+        for name, (symbol, shape) in _halves(vae).items()
+    }
+    difference = largest_difference(
+        vae, {name: model.SerializeToString() for name, model in models.items()}
+    )
     if not difference <= TOLERANCE:
-        raise ExportError(f"what ONNX computes differs from MXNet's by {difference:.2g}, more than {TOLERANCE:g}: nothing was written")
+        raise ExportError(
+            f"what ONNX computes differs from MXNet's by {difference:.2g}, more than {TOLERANCE:g}: nothing was written"
+        )
     files = {name: pathlib.Path(folder) / f"{name}.onnx" for name in models}
     for name, path in files.items():
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(models[name].SerializeToString())
     return files
 
 
 def _model(onnx, name, symbol, shape, parameters):
     """One half as an ONNX model, its outputs and open dimension named."""
-    used = {key: parameters[key] for key in symbol.list_arguments() + symbol.list_auxiliary_states() if key in parameters}
+    used = {
+        key: parameters[key]
+        for key in symbol.list_arguments() + symbol.list_auxiliary_states()
+        if key in parameters
+    }
     with tempfile.TemporaryDirectory() as scratch:
         path = f"{scratch}/{name}.onnx"
-        mx.onnx.export_model(symbol, used, [(1, *shape)], [np.float32], path, dynamic=True, dynamic_input_shapes=[("N", *shape)])
+        mx.onnx.export_model(
+            symbol,
+            used,
+            [(1, *shape)],
+            [np.float32],
+            path,
+            dynamic=True,
+            dynamic_input_shapes=[("N", *shape)],
+        )
         model = onnx.ModelProto.FromString(pathlib.Path(path).read_bytes())
     graph = model.graph
     weights = {weight.name for weight in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in weights]  # MXNet's exporter names weights as inputs, too
+    inputs = [
+        each for each in graph.input if each.name not in weights
+    ]  # MXNet's exporter names weights as inputs, too
     read = {read for node in graph.node for read in node.input}
     initializers = [each for each in graph.initializer if each.name in read]
     names = dict(zip([each.name for each in graph.output], OUTPUTS[name]))
@@ -126,14 +150,19 @@ def largest_difference(vae, models, num_images=16, seed=0):
     images = rng.random((num_images, *vae.image_shape), np.float32)
     latents = rng.standard_normal((num_images, vae.num_latents), np.float32)
     device = next(iter(vae.collect_params().values())).list_ctx()[0]
-    expected = {"encoder": vae.encode(mx.nd.array(images, ctx=device)), "decoder": [vae.decode(mx.nd.array(latents, ctx=device)).sigmoid()]}
+    expected = {
+        "encoder": vae.encode(mx.nd.array(images, ctx=device)),
+        "decoder": [vae.decode(mx.nd.array(latents, ctx=device)).sigmoid()],
+    }
     largest = 0.0
     for name, value in (("encoder", images), ("decoder", latents)):
         model = models[name] if isinstance(models[name], bytes) else str(models[name])
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         for ours, theirs in zip(expected[name], session.run(OUTPUTS[name], {INPUTS[name]: value})):
             ours = ours.asnumpy()
-            largest = max(largest, float((np.abs(theirs - ours) / np.maximum(1, np.abs(ours))).max()))
+            largest = max(
+                largest, float((np.abs(theirs - ours) / np.maximum(1, np.abs(ours))).max())
+            )
     return largest
 
 
@@ -143,27 +172,34 @@ def _extra():
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise ExportError(f"onnx and onnxruntime are needed ({error}): .venv/bin/pip install -c constraints.txt -e '.[onnx]'") from None
+        raise ExportError(
+            f"onnx and onnxruntime are needed ({error}): .venv/bin/pip install -c constraints.txt -e '.[onnx]'"
+        ) from None
     return onnx, onnxruntime
 
 
 def main():
     """Export the VAE in a run's folder, into that folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=pathlib.Path,
-                        help="a run's folder, with its vae.npz; or that file")
+    parser.add_argument(
+        "folder", type=pathlib.Path, help="a run's folder, with its vae.npz; or that file"
+    )
     given = parser.parse_args().folder
     path = given if given.suffix == ".npz" and not given.is_dir() else given / "vae.npz"
     try:
         vae = load_net(path)
         if not isinstance(vae, VAE):
-            raise ExportError(f"{path} holds a {type(vae).__name__}, not a VAE: give a run's "
-                              "folder, with its vae.npz")
+            raise ExportError(
+                f"{path} holds a {type(vae).__name__}, not a VAE: give a run's "
+                "folder, with its vae.npz"
+            )
         files = to_onnx(vae, path.parent)
     except (ExportError, CheckpointError, OSError) as error:
         sys.exit(f"not exported: {error}")
-    written = ", ".join(paths.shown(path) for path in files.values())
-    print(f"{written}: the largest difference from MXNet's numbers is {largest_difference(vae, files):.1g}")
+    written = ", ".join(paths.display_path(path) for path in files.values())
+    print(
+        f"{written}: the largest difference from MXNet's numbers is {largest_difference(vae, files):.1g}"
+    )
 
 
 if __name__ == "__main__":

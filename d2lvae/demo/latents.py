@@ -1,4 +1,5 @@
-"""What a trained VAE's latents mean: finished runs, the directions in which their codes vary most, what those change in a picture."""
+"""What a trained VAE's latents mean: finished runs, the directions in which their codes vary most, what those change in a image."""
+
 import dataclasses
 import functools
 import pathlib
@@ -13,12 +14,24 @@ from ..storage.checkpoints import CheckpointError, load_net
 from ..storage.files import read_json
 from ..vae import VAE
 
-__all__ = ["Directions", "Trained", "finished_runs", "subject", "load_run", "directions", "encode",
-           "decode", "verdict", "turned", "traversals", "walk"]
+__all__ = [
+    "Directions",
+    "LoadedRun",
+    "finished_runs",
+    "subject",
+    "load_run",
+    "directions",
+    "encode",
+    "decode",
+    "verdict",
+    "traverse",
+    "traversals",
+    "walk",
+]
 
-MAX_DIRECTIONS = 8  # of many latents; as many fit beside a picture
-NUM_ENCODED = 1_000  # validation pictures that the directions are found on
-NUM_COMPANY = 15  # pictures that another one is judged among
+MAX_DIRECTIONS = 8  # of many latents; as many fit beside a image
+NUM_ENCODED = 1_000  # validation images that the directions are found on
+NUM_COMPANY = 15  # images that another one is judged among
 NUM_DRAWN = 100  # from the prior, where a run's images are not here
 MIN_SHARE = 0.15  # of a direction's variance that a factor must tell to give it its name
 MIN_SCALE = 0.01  # of the means along a direction; below it the direction says nothing
@@ -27,7 +40,7 @@ _drawn_digits = functools.lru_cache(maxsize=2)(data.drawn_digits)  # 20,000 take
 
 
 @dataclasses.dataclass
-class Trained:
+class LoadedRun:
     """A finished run: its nets, and the set that it was trained on.
 
     Attributes
@@ -47,6 +60,7 @@ class Trained:
         What one should know who sees this run, for example that the images are not the ones it
         was trained on.
     """
+
     folder: pathlib.Path
     vae: VAE
     discriminator: object
@@ -70,6 +84,7 @@ class Directions:
         What one unit is.
     names : tuple of str
     """
+
     origin: np.ndarray
     axes: np.ndarray
     scales: np.ndarray
@@ -80,7 +95,7 @@ class Directions:
         return (latents - self.origin) @ self.axes.T / self.scales
 
 
-def turned(found, latents, steps):
+def traverse(found, latents, steps):
     """Latents (L,), moved by so many units along each of the directions."""
     number = min(len(steps), len(found.scales))
     return latents + (steps[:number] * found.scales[:number]) @ found.axes[:number]
@@ -156,7 +171,7 @@ def load_run(folder, images=None):
     else:
         means = encode(vae, images.validation[:NUM_ENCODED])
         last = encode(vae, images.validation[-NUM_COMPANY:])
-    trained = Trained(folder, vae, disc, images, means, decode(vae, last), tuple(notes))
+    trained = LoadedRun(folder, vae, disc, images, means, decode(vae, last), tuple(notes))
     _check_finite(trained)
     if images is not None:
         trained.notes += _collapse(means)
@@ -168,27 +183,35 @@ def _record(folder):
     try:
         record = read_json(folder / "metrics.json")
         config = record["config"]
-        return {"data": config["data"], "seed": record["data"].get("seed", config["seed"]),
-                "data_sha256": config["data_sha256"], "num_train": record["data"]["num_train"]}
+        return {
+            "data": config["data"],
+            "seed": record["data"].get("seed", config["seed"]),
+            "data_sha256": config["data_sha256"],
+            "num_train": record["data"]["num_train"],
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / 'metrics.json'} is no record of a run ({error!r}): "
-                              "train it again") from None
+        raise CheckpointError(
+            f"{folder / 'metrics.json'} is no record of a run ({error!r}): " "train it again"
+        ) from None
 
 
 def _nets(folder):
     """A run's VAE and its discriminator, None if it has none."""
     vae = load_net(folder / "vae.npz")
     if not isinstance(vae, VAE):
-        raise CheckpointError(f"{folder / 'vae.npz'} holds a {type(vae).__name__}, not a VAE: "
-                              "train it again")
+        raise CheckpointError(
+            f"{folder / 'vae.npz'} holds a {type(vae).__name__}, not a VAE: " "train it again"
+        )
     if not (folder / "disc.npz").exists():
         return vae, None
     disc = load_net(folder / "disc.npz")
     shape = tuple(getattr(disc, "image_shape", vae.image_shape))
     if isinstance(disc, VAE) or shape != vae.image_shape:
-        raise CheckpointError(f"{folder / 'disc.npz'} holds no discriminator of images of "
-                              f"{_sizes(vae.image_shape)}, but a {type(disc).__name__}: "
-                              "train it again")
+        raise CheckpointError(
+            f"{folder / 'disc.npz'} holds no discriminator of images of "
+            f"{_sizes(vae.image_shape)}, but a {type(disc).__name__}: "
+            "train it again"
+        )
     return vae, disc
 
 
@@ -202,22 +225,27 @@ def _images_or_why_not(folder, record, vae):
         images = _images(folder, record, vae.image_shape[1])
         _check_shape(images, vae)
     except data.DataError as error:
-        return None, [f"{error}. Without its images there are only samples from the prior, and "
-                      "sliders that begin at its centre, 0."]
+        return None, [
+            f"{error}. Without its images there are only samples from the prior, and "
+            "sliders that begin at its centre, 0."
+        ]
     return images, _differences(images, record)
 
 
 def _images(folder, record, image_size):
     """The set that a record names."""
     name, seed, num_train = record["data"], record["seed"], record["num_train"]
-    load = {"MNIST": lambda: data.load_mnist(paths.data_root() / "mnist"),
-            "drawn_digits": lambda: _drawn_digits(num_train, seed),
-            "drawn_faces": lambda: data.drawn_faces(num_train, seed, image_size),
-            "anime": lambda: data.real_faces(paths.data_root() / "anime", seed, image_size)}
+    load = {
+        "MNIST": lambda: data.load_mnist(paths.data_root() / "mnist"),
+        "drawn_digits": lambda: _drawn_digits(num_train, seed),
+        "drawn_faces": lambda: data.drawn_faces(num_train, seed, image_size),
+        "anime": lambda: data.real_faces(paths.data_root() / "anime", seed, image_size),
+    }
     if name not in load:
         raise data.DataError(
-            f"{paths.shown(folder / 'metrics.json')} names the data set {name!r}; known are "
-            f"{', '.join(load)}. Give its images: Explorer(images=...), load_run(folder, images)")
+            f"{paths.display_path(folder / 'metrics.json')} names the data set {name!r}; known are "
+            f"{', '.join(load)}. Give its images: Explorer(images=...), load_run(folder, images)"
+        )
     return load[name]()
 
 
@@ -225,7 +253,8 @@ def _check_shape(images, vae):
     if images.image_shape != vae.image_shape:
         raise data.DataError(
             f"the images of {images.title} are {_sizes(images.image_shape)} here, but the net was "
-            f"trained on images of {_sizes(vae.image_shape)}: give those that it was trained on")
+            f"trained on images of {_sizes(vae.image_shape)}: give those that it was trained on"
+        )
 
 
 def _differences(images, record):
@@ -233,18 +262,22 @@ def _differences(images, record):
     used = images.first(record["num_train"])
     if used.sha256() == record["data_sha256"]:
         return []
-    return [f"These are not the images that this net was trained on: their checksum is not the "
-            f"data_sha256 in its metrics.json ({record['num_train']:,} training images there, "
-            f"{len(images.train):,} here). The net may have been trained on some of the images "
-            "that are shown as validation images."]
+    return [
+        f"These are not the images that this net was trained on: their checksum is not the "
+        f"data_sha256 in its metrics.json ({record['num_train']:,} training images there, "
+        f"{len(images.train):,} here). The net may have been trained on some of the images "
+        "that are shown as validation images."
+    ]
 
 
 def _collapse(means):
     """A note if an encoder says the same of all images."""
     if len(means) == 1 or len(_principal(means).scales):
         return ()
-    return ("This net has collapsed: its encoder gives all validation images the same latents, so "
-            "all reconstructions are alike.",)
+    return (
+        "This net has collapsed: its encoder gives all validation images the same latents, so "
+        "all reconstructions are alike.",
+    )
 
 
 def _check_finite(trained):
@@ -255,20 +288,27 @@ def _check_finite(trained):
         outputs["disc.npz"] = verdict(trained.discriminator, trained.company[0], trained.company)
     for name, values in outputs.items():
         if not np.isfinite(values).all():
-            raise CheckpointError(f"{trained.folder / name}: not all that it computes is finite: "
-                                  "train it again, with a smaller lr")
+            raise CheckpointError(
+                f"{trained.folder / name}: not all that it computes is finite: "
+                "train it again, with a smaller lr"
+            )
 
 
-def encode(vae, pictures):
-    """uint8 pictures (N, C, H, W) -> their means (N, L), float64."""
-    parts = [vae.encode(_on_device(vae, pictures[i:i + 64]))[0].asnumpy() for i in range(0, len(pictures), 64)]
+def encode(vae, images):
+    """uint8 images (N, C, H, W) -> their means (N, L), float64."""
+    parts = [
+        vae.encode(_on_device(vae, images[i : i + 64]))[0].asnumpy()
+        for i in range(0, len(images), 64)
+    ]
     return np.concatenate(parts).astype(np.float64)
 
 
 def decode(vae, latents):
-    """Latents (N, L) -> uint8 pictures (N, C, H, W)."""
-    parts = [figures.to_uint8(_logits(vae, latents[i:i + 64]).sigmoid())
-             for i in range(0, len(latents), 64)]
+    """Latents (N, L) -> uint8 images (N, C, H, W)."""
+    parts = [
+        figures.to_uint8(_logits(vae, latents[i : i + 64]).sigmoid())
+        for i in range(0, len(latents), 64)
+    ]
     return np.concatenate(parts)
 
 
@@ -280,15 +320,15 @@ def _device(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def verdict(discriminator, picture, company):
-    """How sure a discriminator is that a picture is real, from 0 to 1.
+def verdict(discriminator, image, company):
+    """How sure a discriminator is that a image is real, from 0 to 1.
 
-    It judges it as in its training, among others of its kind: where it has BatchNorm, what it makes of a picture depends on those beside it.
+    It judges it as in its training, among others of its kind: where it has BatchNorm, what it makes of a image depends on those beside it.
 
     Parameters
     ----------
     discriminator : HybridBlock
-    picture : numpy.ndarray, uint8, shape (C, H, W)
+    image : numpy.ndarray, uint8, shape (C, H, W)
     company : numpy.ndarray, uint8, shape (N, C, H, W)
         Originals for an original, reconstructions for a reconstruction.
 
@@ -297,12 +337,12 @@ def verdict(discriminator, picture, company):
     float
     """
     with autograd.train_mode():
-        logits = discriminator(_on_device(discriminator, np.concatenate([picture[None], company])))
+        logits = discriminator(_on_device(discriminator, np.concatenate([image[None], company])))
     return float(logits.sigmoid().asnumpy().reshape(-1)[0])
 
 
-def _on_device(net, pictures):
-    return mx.nd.array(pictures, ctx=_device(net)).astype("float32") / 255
+def _on_device(net, images):
+    return mx.nd.array(images, ctx=_device(net)).astype("float32") / 255
 
 
 def walk(start, end, share):
@@ -311,7 +351,7 @@ def walk(start, end, share):
 
 
 def directions(trained):
-    """The latents themselves where there are few; of many the leading principal directions of the validation pictures' means.
+    """The latents themselves where there are few; of many the leading principal directions of the validation images' means.
 
     Principal directions are named after the factor that tells most of what varies along them, if any tells at least
     `MIN_SHARE` of it: of a drawn face it is known what it was drawn from.
@@ -364,7 +404,10 @@ def _names(coordinates, images):
     for i, values in enumerate(coordinates.T):
         name = f"direction {i + 1}"
         if has_factors:
-            shares = {factor: _share_told(column, values) for factor, column in zip(images.label_names, factors[:len(values)].T)}
+            shares = {
+                factor: _explained_variance(column, values)
+                for factor, column in zip(images.label_names, factors[: len(values)].T)
+            }
             factor = max(shares, key=shares.get)
             if shares[factor] >= MIN_SHARE:
                 name += f": {factor.replace('_', ' ')} ({shares[factor]:.0%})"
@@ -372,7 +415,7 @@ def _names(coordinates, images):
     return tuple(names)
 
 
-def _share_told(factor, values):
+def _explained_variance(factor, values):
     """The share of the variance of `values` (N,) that goes with a factor (N,): by its choices' means, or along a line and around the hues."""
     choices, group = np.unique(factor, return_inverse=True)
     if len(choices) <= 20:
@@ -386,7 +429,7 @@ def _share_told(factor, values):
 
 
 def traversals(vae, found, latents, num_steps=9, reach=2.5):
-    """What turning each direction changes in a picture.
+    """What turning each direction changes in a image.
 
     Parameters
     ----------
@@ -407,5 +450,5 @@ def traversals(vae, found, latents, num_steps=9, reach=2.5):
     for k, name in enumerate(found.names):
         changes = np.zeros((num_steps, len(here)))
         changes[:, k] = steps - here[k]
-        rows[name] = decode(vae, np.stack([turned(found, latents, change) for change in changes]))
+        rows[name] = decode(vae, np.stack([traverse(found, latents, change) for change in changes]))
     return rows

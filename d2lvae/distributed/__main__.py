@@ -1,4 +1,5 @@
 """``python -m d2lvae.distributed``: the launcher."""
+
 import sys
 
 from .launcher import main

@@ -2,6 +2,7 @@
 
 Nothing here imports mxnet, which never returns where DMLC_ROLE is 'server' or 'scheduler'.
 """
+
 import os
 import socket
 import typing
@@ -18,6 +19,7 @@ class DistributedError(RuntimeError):
 
 class Cluster(typing.NamedTuple):
     """What the environment says about the processes that train together."""
+
     role: str  # 'worker', 'server' or 'scheduler'
     host: str  # the scheduler's address
     port: int  # where MXNet's scheduler listens
@@ -45,6 +47,7 @@ def cluster(environment=os.environ):
     DistributedError
         Naming the variable that is missing or wrong.
     """
+
     def number(name, default=None):
         text = environment.get(name) or default
         try:
@@ -52,22 +55,41 @@ def cluster(environment=os.environ):
         except (TypeError, ValueError):
             value = 0
         if value < 1 or (name.endswith("PORT") and value > 65_534):
-            what = "a port from 1 to 65534" if name.endswith("PORT") else "a whole number of at least 1"
-            raise DistributedError(f"kvstore 'dist_sync' needs {name}, {what}, in the environment; found {text!r}. {HOW}")
+            what = (
+                "a port from 1 to 65534"
+                if name.endswith("PORT")
+                else "a whole number of at least 1"
+            )
+            raise DistributedError(
+                f"kvstore 'dist_sync' needs {name}, {what}, in the environment; found {text!r}. {HOW}"
+            )
         return value
 
     role, host = environment.get("DMLC_ROLE"), environment.get("DMLC_PS_ROOT_URI")
     if role not in ("worker", *SERVING):
-        raise DistributedError(f"kvstore 'dist_sync' needs DMLC_ROLE, 'worker' for a notebook, in the environment; found {role!r}. {HOW}")
+        raise DistributedError(
+            f"kvstore 'dist_sync' needs DMLC_ROLE, 'worker' for a notebook, in the environment; found {role!r}. {HOW}"
+        )
     if not host:
-        raise DistributedError(f"kvstore 'dist_sync' needs DMLC_PS_ROOT_URI, the scheduler's address, in the environment; found {host!r}. {HOW}")
+        raise DistributedError(
+            f"kvstore 'dist_sync' needs DMLC_PS_ROOT_URI, the scheduler's address, in the environment; found {host!r}. {HOW}"
+        )
     try:
         host = socket.gethostbyname(host)
     except OSError as error:
-        raise DistributedError(f"DMLC_PS_ROOT_URI is {host!r}, which has no address ({error}): give the scheduler's address") from None
+        raise DistributedError(
+            f"DMLC_PS_ROOT_URI is {host!r}, which has no address ({error}): give the scheduler's address"
+        ) from None
     port = number("DMLC_PS_ROOT_PORT")
-    return Cluster(role, host, port, number("D2LVAE_ROLL_CALL_PORT", port + 1), number("DMLC_NUM_WORKER"), number("DMLC_NUM_SERVER"),
-                   number("D2LVAE_JOIN_SECONDS", 300))
+    return Cluster(
+        role,
+        host,
+        port,
+        number("D2LVAE_ROLL_CALL_PORT", port + 1),
+        number("DMLC_NUM_WORKER"),
+        number("DMLC_NUM_SERVER"),
+        number("D2LVAE_JOIN_SECONDS", 300),
+    )
 
 
 def settle(group):

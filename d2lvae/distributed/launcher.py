@@ -6,6 +6,7 @@ Each worker runs the command; the second one's output notebook is out_worker_1.i
 worker has one, else they share the processor's cores.  When one process dies all end, with its exit code.  With DMLC_ROLE set to 'scheduler' or
 'server', `python -m d2lvae.distributed` is that one process, as docs/distributed.md uses it on several machines.
 """
+
 import argparse
 import os
 import pathlib
@@ -54,8 +55,13 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
     dict of dict of str
         By process: 'scheduler', 'server 0', ..., 'worker 0', ...
     """
-    common = {"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": str(port), "DMLC_NODE_HOST": "127.0.0.1",
-              "DMLC_NUM_WORKER": str(num_workers), "DMLC_NUM_SERVER": str(num_servers)}
+    common = {
+        "DMLC_PS_ROOT_URI": "127.0.0.1",
+        "DMLC_PS_ROOT_PORT": str(port),
+        "DMLC_NODE_HOST": "127.0.0.1",
+        "DMLC_NUM_WORKER": str(num_workers),
+        "DMLC_NUM_SERVER": str(num_servers),
+    }
     found = {"scheduler": {**common, "DMLC_ROLE": "scheduler"}}
     for i in range(num_servers):
         found[f"server {i}"] = {**common, "DMLC_ROLE": "server"}
@@ -74,20 +80,32 @@ def command_of(command, rank):
     if rank == 0 or len(notebooks) < 2:
         return command
     path = pathlib.Path(command[notebooks[1]])
-    return [*command[:notebooks[1]], str(path.with_name(f"{path.stem}_worker_{rank}.ipynb")), *command[notebooks[1] + 1:]]
+    return [
+        *command[: notebooks[1]],
+        str(path.with_name(f"{path.stem}_worker_{rank}.ipynb")),
+        *command[notebooks[1] + 1 :],
+    ]
 
 
 def visible_gpus():
     """Names of the GPUs that MXNet can see here."""
     import mxnet as mx
+
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     return given.split(",") if given else [str(i) for i in range(mx.context.num_gpus())]
 
 
 def _start(name, command, environment):
     """A process whose lines are shown behind its name."""
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1", **environment}, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)  # Ctrl-C is for us
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )  # Ctrl-C is for us
 
     def show():
         for line in process.stdout:
@@ -109,7 +127,11 @@ def _wait(processes):
     _end(processes.values(), PATIENCE)
     for process in processes.values():
         process.shown.join(5)
-    code = failed.returncode if failed else next((process.returncode for process in workers if process.returncode), 0)
+    code = (
+        failed.returncode
+        if failed
+        else next((process.returncode for process in workers if process.returncode), 0)
+    )
     return 128 - code if code < 0 else code
 
 
@@ -126,25 +148,49 @@ def _end(processes, patience):
 
 def main(arguments=None):
     """The exit code of the workers' commands: the first one's that failed, or 0."""
-    parser = argparse.ArgumentParser(prog="python -m d2lvae.distributed", usage="%(prog)s [--workers N] [--servers N] -- COMMAND",
-                                     description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m d2lvae.distributed",
+        usage="%(prog)s [--workers N] [--servers N] -- COMMAND",
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument("--workers", type=int, help="how many; by default one for each GPU, or two")
-    parser.add_argument("--servers", type=int, default=1, help="how many processes add up the gradients (default: 1)")
+    parser.add_argument(
+        "--servers",
+        type=int,
+        default=1,
+        help="how many processes add up the gradients (default: 1)",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     given = parser.parse_args(arguments)
-    command, gpus = given.command[given.command[:1] == ["--"]:], visible_gpus()
+    command, gpus = given.command[given.command[:1] == ["--"] :], visible_gpus()
     workers = len(gpus) or 2 if given.workers is None else given.workers
     if not command or workers < 1 or given.servers < 1:
         parser.error("give a command behind --, and at least one worker and one server")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes, before = {}, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    processes, before = (
+        {},
+        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
+    )
     try:
-        for name, environment in environments(workers, given.servers, free_port(), gpus, cores, threads.GIVEN).items():
+        for name, environment in environments(
+            workers, given.servers, free_port(), gpus, cores, threads.GIVEN
+        ).items():
             role, _, number = name.partition(" ")
-            own = command_of(command, int(number)) if role == "worker" else [sys.executable, "-m", "d2lvae.distributed"]
+            own = (
+                command_of(command, int(number))
+                if role == "worker"
+                else [sys.executable, "-m", "d2lvae.distributed"]
+            )
             processes[name] = _start(name, own, environment)
-        signal.signal(signal.SIGINT, lambda number, frame: processes["worker 0"].send_signal(number))  # who tells the others
-        signal.signal(signal.SIGTERM, lambda number, frame: [process.terminate() for process in processes.values()])
+        signal.signal(
+            signal.SIGINT, lambda number, frame: processes["worker 0"].send_signal(number)
+        )  # who tells the others
+        signal.signal(
+            signal.SIGTERM,
+            lambda number, frame: [process.terminate() for process in processes.values()],
+        )
         return _wait(processes)
     except OSError as error:
         print(f"{command[0]}: {error.strerror or error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 All that they exchange is one sum: :meth:`Team.allreduce`.  It goes over MXNet's parameter server: without an optimiser a server keeps,
 of what all workers push, the sum, which they then pull.
 """
+
 import atexit
 import contextlib
 import ctypes
@@ -17,19 +18,20 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from .cluster import DistributedError, cluster, settle
 from ..config import ParameterError
+from .cluster import DistributedError, cluster, settle
 from .rollcall import Member
 
 __all__ = ["Share", "Team", "ALONE", "joined", "workers"]
 
 
 class Share(typing.NamedTuple):
-    """Which pictures of a minibatch are one worker's."""
-    whole: int  # pictures of the minibatch
+    """Which images of a minibatch are one worker's."""
+
+    whole: int  # images of the minibatch
     start: int
     stop: int
-    counts: bool = True  # False: there are fewer pictures than workers, and this one only stands in
+    counts: bool = True  # False: there are fewer images than workers, and this one only stands in
 
 
 class Team:
@@ -44,6 +46,7 @@ class Team:
     bytes_moved : int
         What this worker has pushed and pulled.
     """
+
     rank, size, wish, bytes_moved = 0, 1, None, 0
 
     def connect(self):
@@ -57,7 +60,7 @@ class Team:
         return self.wish is not None and self.wish.is_set()
 
     def share(self, num_images):
-        """This worker's part of a minibatch: contiguous, the first ones a picture larger where it does not divide."""
+        """This worker's part of a minibatch: contiguous, the first ones a image larger where it does not divide."""
         size, more = divmod(num_images, self.size)
         start = self.rank * size + min(self.rank, more)
         stop = start + size + (self.rank < more)
@@ -75,7 +78,10 @@ class Team:
         [lengths] = self._rows([len(text)]).T
         width = -(-lengths.max() // 1024) * 1024  # few different ones, as the servers keep each
         rows = self._rows(np.pad(text, (0, width - len(text))))
-        return [json.loads(row[:length].astype(np.uint8).tobytes()) for row, length in zip(rows, lengths)]
+        return [
+            json.loads(row[:length].astype(np.uint8).tobytes())
+            for row, length in zip(rows, lengths)
+        ]
 
     def _rows(self, numbers):
         """All workers' numbers, whole ones below 2 ** 24, as rows of a table."""
@@ -90,7 +96,10 @@ class Team:
         if self.size == 1:
             return arrays
         found = {}
-        for name, array in arrays.items():  # one by one: equal shapes use the same room on the server
+        for (
+            name,
+            array,
+        ) in arrays.items():  # one by one: equal shapes use the same room on the server
             found[name] = mx.nd.array(array if self.rank == 0 else np.zeros_like(array))
             self.allreduce([found[name]])
         return {name: array.asnumpy() for name, array in found.items()}
@@ -121,7 +130,9 @@ class Workers(Team):
 
     def _create(self):
         self.store = mx.kv.create("dist_sync")
-        check_call(_LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, ctypes.c_int(0)))  # who has died would not come to it
+        check_call(
+            _LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, ctypes.c_int(0))
+        )  # who has died would not come to it
         self.rank = self.store.rank
 
     def _rank(self):
@@ -130,7 +141,9 @@ class Workers(Team):
         if not any(ids):
             return self.rank
         if sorted(map(str, ids)) != sorted(map(str, range(self.size))):
-            raise ParameterError(f"DMLC_WORKER_ID must be 0 to {self.size - 1}, each on one worker, or be set nowhere; found {ids}")
+            raise ParameterError(
+                f"DMLC_WORKER_ID must be 0 to {self.size - 1}, each on one worker, or be set nowhere; found {ids}"
+            )
         return int(ids[self.rank])
 
     def _work(self):
@@ -158,7 +171,10 @@ class Workers(Team):
         """Replace each of a list of NDArrays, on every worker, by the sum over the workers."""
         wish = mx.nd.array([self.wish is not None and self.wish.is_set()])
         arrays = [*arrays, wish]
-        keys = [f"{place}_{array.dtype.__name__}_{'x'.join(map(str, array.shape))}" for place, array in enumerate(arrays)]
+        keys = [
+            f"{place}_{array.dtype.__name__}_{'x'.join(map(str, array.shape))}"
+            for place, array in enumerate(arrays)
+        ]
 
         def job():
             new = [(key, array) for key, array in zip(keys, arrays) if key not in self.keys]
@@ -201,8 +217,10 @@ def workers(kvstore):
     global _joined
     if kvstore == "local":
         if os.environ.get("DMLC_ROLE"):
-            raise ParameterError(f"kvstore is 'local', but DMLC_ROLE is {os.environ['DMLC_ROLE']!r} in the environment, as for one of several "
-                                 "workers: give -p kvstore dist_sync, or unset DMLC_ROLE")
+            raise ParameterError(
+                f"kvstore is 'local', but DMLC_ROLE is {os.environ['DMLC_ROLE']!r} in the environment, as for one of several "
+                "workers: give -p kvstore dist_sync, or unset DMLC_ROLE"
+            )
         return ALONE
     if _joined is None:
         group = cluster()

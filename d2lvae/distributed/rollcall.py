@@ -4,6 +4,7 @@ The scheduler's process listens; every worker and server connects, says who it i
 breaks off without a good-bye, or is silent for 20 seconds, has died, and all others are told.  (MXNet's own processes would wait for the
 dead for ever.)  A message is a line of JSON.  Nothing here imports mxnet, which never returns where DMLC_ROLE is 'server' or 'scheduler'.
 """
+
 import contextlib
 import json
 import os
@@ -24,7 +25,11 @@ class _Line:
 
     def __init__(self, connection):
         connection.settimeout(SILENCE)
-        self.connection, self.reader, self.lock = connection, connection.makefile("r", encoding="utf-8"), threading.Lock()
+        self.connection, self.reader, self.lock = (
+            connection,
+            connection.makefile("r", encoding="utf-8"),
+            threading.Lock(),
+        )
 
     def send(self, kind, value=None):
         """Send a message; False if nobody is there any more."""
@@ -65,14 +70,25 @@ class _Listener:
     """The scheduler's side: who is here, who has left; calls `on_end` with the reason, or None, when the training is over."""
 
     def __init__(self, group, on_end):
-        self.on_end, self.group, self.members, self.left = on_end, group, {}, 0  # members: who each connection is
+        self.on_end, self.group, self.members, self.left = (
+            on_end,
+            group,
+            {},
+            0,
+        )  # members: who each connection is
         self.wanted = {"worker": group.workers, "server": group.servers}
-        self.joined, self.last_joined, self.lock = {"worker": 0, "server": 0}, time.monotonic(), threading.RLock()
+        self.joined, self.last_joined, self.lock = (
+            {"worker": 0, "server": 0},
+            time.monotonic(),
+            threading.RLock(),
+        )
         try:
             self.server = socket.create_server((group.host, group.roll_call_port), backlog=128)
         except OSError as error:
-            sys.exit(f"scheduler: cannot listen at {group.host}:{group.roll_call_port} ({error.strerror or error}). DMLC_PS_ROOT_URI must be an "
-                     "address of this machine, and the port free; D2LVAE_ROLL_CALL_PORT sets another one")
+            sys.exit(
+                f"scheduler: cannot listen at {group.host}:{group.roll_call_port} ({error.strerror or error}). DMLC_PS_ROOT_URI must be an "
+                "address of this machine, and the port free; D2LVAE_ROLL_CALL_PORT sets another one"
+            )
         _start(self.accept)
         _start(self.beat)
 
@@ -85,12 +101,19 @@ class _Listener:
         while True:
             time.sleep(BEAT)
             self.tell("beat")
-            if self.joined != self.wanted and time.monotonic() - self.last_joined > self.group.join_seconds:
-                self.end(f"{self.attendance()} joined, and nobody else within {self.group.join_seconds} s (D2LVAE_JOIN_SECONDS): "
-                         "start the missing ones, or set DMLC_NUM_WORKER and DMLC_NUM_SERVER to how many there are")
+            if (
+                self.joined != self.wanted
+                and time.monotonic() - self.last_joined > self.group.join_seconds
+            ):
+                self.end(
+                    f"{self.attendance()} joined, and nobody else within {self.group.join_seconds} s (D2LVAE_JOIN_SECONDS): "
+                    "start the missing ones, or set DMLC_NUM_WORKER and DMLC_NUM_SERVER to how many there are"
+                )
 
     def attendance(self):
-        return " and ".join(f"{self.joined[role]} of {number} {role}s" for role, number in self.wanted.items())
+        return " and ".join(
+            f"{self.joined[role]} of {number} {role}s" for role, number in self.wanted.items()
+        )
 
     def attend(self, line):
         """Listen to one process until its end."""
@@ -130,11 +153,15 @@ class _Listener:
         """Why a process may not take part, or None."""
         role = who["role"]
         if who["wanted"] != self.wanted:
-            return (f"the scheduler waits for {self.wanted['worker']} worker(s) and {self.wanted['server']} server(s), this process for "
-                    f"{who['wanted']['worker']} and {who['wanted']['server']}: set DMLC_NUM_WORKER and DMLC_NUM_SERVER alike everywhere")
+            return (
+                f"the scheduler waits for {self.wanted['worker']} worker(s) and {self.wanted['server']} server(s), this process for "
+                f"{who['wanted']['worker']} and {who['wanted']['server']}: set DMLC_NUM_WORKER and DMLC_NUM_SERVER alike everywhere"
+            )
         if self.joined[role] == self.wanted[role]:
-            return (f"the scheduler at {self.group.host}:{self.group.port} has its {self.wanted[role]} {role}(s) already: end the earlier "
-                    "training, or give this one another DMLC_PS_ROOT_PORT")
+            return (
+                f"the scheduler at {self.group.host}:{self.group.port} has its {self.wanted[role]} {role}(s) already: end the earlier "
+                "training, or give this one another DMLC_PS_ROOT_PORT"
+            )
         return None
 
     def tell(self, kind, value=None):
@@ -168,7 +195,16 @@ class Member:
             self.line = self.connect()
             wanted = {"worker": self.group.workers, "server": self.group.servers}
             name = " ".join(filter(None, (self.group.role, os.environ.get("DMLC_WORKER_ID"))))
-            self.line.send("hello", {"role": self.group.role, "name": name, "host": socket.gethostname(), "pid": os.getpid(), "wanted": wanted})
+            self.line.send(
+                "hello",
+                {
+                    "role": self.group.role,
+                    "name": name,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "wanted": wanted,
+                },
+            )
             _start(self.beat)
             kind = None
             while kind not in ("trouble", "done"):
@@ -187,11 +223,17 @@ class Member:
         until = time.monotonic() + self.group.join_seconds
         while True:
             try:
-                return _Line(socket.create_connection((self.group.host, self.group.roll_call_port), timeout=SILENCE))
+                return _Line(
+                    socket.create_connection(
+                        (self.group.host, self.group.roll_call_port), timeout=SILENCE
+                    )
+                )
             except OSError as error:
                 if time.monotonic() > until:
-                    raise ConnectionError(f"does not answer within {self.group.join_seconds} s ({error.strerror or error}): start it, and "
-                                          "check DMLC_PS_ROOT_URI and DMLC_PS_ROOT_PORT, and that no firewall is between") from None
+                    raise ConnectionError(
+                        f"does not answer within {self.group.join_seconds} s ({error.strerror or error}): start it, and "
+                        "check DMLC_PS_ROOT_URI and DMLC_PS_ROOT_PORT, and that no firewall is between"
+                    ) from None
                 time.sleep(0.2)
 
     def beat(self):
@@ -206,7 +248,9 @@ class Member:
         if self.trouble:
             raise DistributedError(self.trouble)
         if self.left and time.monotonic() - self.left[0] > SILENCE:
-            raise DistributedError(f"{self.left[1]}, while this one still needs it: did they all run the same notebook?")
+            raise DistributedError(
+                f"{self.left[1]}, while this one still needs it: did they all run the same notebook?"
+            )
 
     def leave(self, trouble=None):
         """Say good-bye, or that this process cannot go on."""
@@ -225,9 +269,13 @@ def serve_if_asked():
     role = os.environ.get("DMLC_ROLE") or "worker"
     if role == "worker":
         return
-    if role not in SERVING or sys.argv[0] != "-m":  # '-m': while python -m looks for the module in this package
-        raise DistributedError(f"DMLC_ROLE is {role!r} in the environment of this process. A notebook or script that trains with others has "
-                               "'worker', any other none; the scheduler and the servers are started with python -m d2lvae.distributed")
+    if (
+        role not in SERVING or sys.argv[0] != "-m"
+    ):  # '-m': while python -m looks for the module in this package
+        raise DistributedError(
+            f"DMLC_ROLE is {role!r} in the environment of this process. A notebook or script that trains with others has "
+            "'worker', any other none; the scheduler and the servers are started with python -m d2lvae.distributed"
+        )
     try:
         serve()
     except DistributedError as error:
@@ -251,4 +299,5 @@ def serve():
     else:
         Member(group, end)
     import mxnet  # which serves here, until this process is ended
+
     sys.exit(f"{group.role}: MXNet {mxnet.__version__} has not served")

@@ -1,4 +1,5 @@
 """Adam, in one pass over the memory."""
+
 import ctypes
 import math
 
@@ -8,9 +9,9 @@ import numpy as np
 from mxnet.base import _LIB, check_call
 
 from ..storage import paths
-from .layers import constrained
+from .layers import projected_layers
 
-__all__ = ["Optimizer"]
+__all__ = ["Adam"]
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -41,7 +42,7 @@ def _flat_view(array):
     return np.ctypeslib.as_array((ctypes.c_float * array.size).from_address(_address(array)))
 
 
-class Optimizer:
+class Adam:
     """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
 
     On the CPU each parameter is updated in one pass over its weights, gradients and moments, on one core, which
@@ -68,30 +69,37 @@ class Optimizer:
 
     def __init__(self, net, lr):
         self.net, self.lr = net, lr
-        self.parameters = {name[len(net.prefix):]: p for name, p in net.collect_params().items()
-                           if p.grad_req != "null"}
+        self.parameters = {
+            name[len(net.prefix) :]: p
+            for name, p in net.collect_params().items()
+            if p.grad_req != "null"
+        }
         self.weights = [p.data() for p in self.parameters.values()]
         self.gradients = [p.grad() for p in self.parameters.values()]
         for parameter, weight in zip(self.parameters.values(), self.weights):
             if weight.dtype != np.float32:
-                raise TypeError(f"{parameter.name} is {np.dtype(weight.dtype).name}; Adam is for float32 (leave out net.cast)")
-        self.constrained = constrained(net)
+                raise TypeError(
+                    f"{parameter.name} is {np.dtype(weight.dtype).name}; Adam is for float32 (leave out net.cast)"
+                )
+        self.projected_layers = projected_layers(net)
         self.on_cpu = self.weights[0].context.device_type == "cpu"
         self.set_state({}, 0)
 
     def step(self, batch_size):
         """Update with the gradients of a loss summed over `batch_size` images."""
         if next(iter(self.parameters.values())).data() is not self.weights[0]:
-            raise RuntimeError(f"{self.net.name} has been initialised anew since this optimiser was made: make a new Learner as well")
+            raise RuntimeError(
+                f"{self.net.name} has been initialised anew since this optimiser was made: make a new Learner as well"
+            )
         self.steps += 1
         update = self._step_on_cpu if self.on_cpu else self._step_elsewhere
         update(batch_size)
-        for layer in self.constrained:
-            layer.constrain()
+        for layer in self.projected_layers:
+            layer.project()
 
     def _step_on_cpu(self, batch_size):
         mx.nd.waitall()  # nobody else may read or lay out the weights meanwhile
-        lr = self.lr * math.sqrt(1 - BETA2 ** self.steps) / (1 - BETA1 ** self.steps)
+        lr = self.lr * math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
         with paths.denormals_as_zero():
             for views, *arrays in zip(self.views, self.weights, self.gradients):
@@ -108,9 +116,11 @@ class Optimizer:
 
     def state(self):
         """The moments as numpy arrays, by 'mean/NAME' and 'var/NAME'."""
-        return {f"{kind}/{name}": moment.asnumpy()
-                for name, moments in zip(self.parameters, self.moments)
-                for kind, moment in zip(("mean", "var"), moments)}
+        return {
+            f"{kind}/{name}": moment.asnumpy()
+            for name, moments in zip(self.parameters, self.moments)
+            for kind, moment in zip(("mean", "var"), moments)
+        }
 
     def set_state(self, state, steps):
         """Go on from another's `state()` after its `steps`; an empty state is a new beginning."""
@@ -123,5 +133,7 @@ class Optimizer:
             moments[("mean", "var").index(kind)][:] = mx.nd.array(value)
         mx.nd.waitall()
         if self.on_cpu:
-            self.views = [[_flat_view(array) for array in (weight, gradient, *moments)]
-                          for weight, gradient, moments in zip(self.weights, self.gradients, self.moments)]
+            self.views = [
+                [_flat_view(array) for array in (weight, gradient, *moments)]
+                for weight, gradient, moments in zip(self.weights, self.gradients, self.moments)
+            ]

@@ -1,18 +1,26 @@
 """Convolutions in bfloat16: half the bits, so twice the numbers in each of the processor's instructions."""
+
 import json
 
 import mxnet as mx
 
 __all__ = ["in_bfloat16"]
 
-FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4's bfloat16 convolutions are slower than its float32 ones
-FOLLOWERS = ("BatchNorm", "Activation", "LeakyReLU", "elemwise_add")  # compute in what they are given
+FEWEST_CHANNELS = (
+    16  # with fewer coming in, oneDNN 2.4's bfloat16 convolutions are slower than its float32 ones
+)
+FOLLOWERS = (
+    "BatchNorm",
+    "Activation",
+    "LeakyReLU",
+    "elemwise_add",
+)  # compute in what they are given
 
 
 def in_bfloat16(symbol, shapes):
     """The same computation with its convolutions, and what follows them, in bfloat16.
 
-    Convolutions round their pictures, weights and biases to 8 bits of mantissa and add up in float32; BatchNorm (its
+    Convolutions round their images, weights and biases to 8 bits of mantissa and add up in float32; BatchNorm (its
     statistics stay float32), activations, pooling and sums behind them stay in bfloat16. Everything else is as it was: dense
     layers, transposed convolutions (which crash in MXNet 1.9's bfloat16), losses, and all weights and
     gradients as the optimiser sees them. MXNet's own `amp.init` would do much the same, but to the whole process, and crashes on these nets.
@@ -41,7 +49,9 @@ def in_bfloat16(symbol, shapes):
         key = source[0], source[1], dtype
         if key not in casts:
             name = f"{nodes[source[0]]['name']}_{source[1]}_{dtype}"
-            casts[key] = add({"op": "amp_cast", "name": name, "attrs": {"dtype": dtype}, "inputs": [source]})
+            casts[key] = add(
+                {"op": "amp_cast", "name": name, "attrs": {"dtype": dtype}, "inputs": [source]}
+            )
             if dtype == "bfloat16":
                 low.add(casts[key])
         return [casts[key], 0, 0]
@@ -49,22 +59,41 @@ def in_bfloat16(symbol, shapes):
     for node in graph["nodes"]:
         sources = [[moved[i], *rest] for i, *rest in node["inputs"]]
         lows = [source[0] in low for source in sources]
-        follows = node["op"] in FOLLOWERS or (node["op"] == "Pooling" and node["attrs"].get("global_pool") != "True")
-        if node["op"] == "Convolution" and shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS:
-            sources = [source if source[0] in low else cast(source, "bfloat16") for source in sources]
+        follows = node["op"] in FOLLOWERS or (
+            node["op"] == "Pooling" and node["attrs"].get("global_pool") != "True"
+        )
+        if (
+            node["op"] == "Convolution"
+            and shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS
+        ):
+            sources = [
+                source if source[0] in low else cast(source, "bfloat16") for source in sources
+            ]
             becomes_low = True
         elif follows and (lows[0] or node["op"] == "elemwise_add" and any(lows)):
             if node["op"] == "elemwise_add":
-                sources = [source if source[0] in low else cast(source, "bfloat16") for source in sources]
+                sources = [
+                    source if source[0] in low else cast(source, "bfloat16") for source in sources
+                ]
             becomes_low = True
         else:
-            sources = [cast(source, "float32") if source[0] in low else source for source in sources]
+            sources = [
+                cast(source, "float32") if source[0] in low else source for source in sources
+            ]
             becomes_low = False
         moved.append(add({**node, "inputs": sources}))
         if becomes_low:
             low.add(moved[-1])
     heads = [[moved[i], *rest] for i, *rest in graph["heads"]]
     heads = [cast(head, "float32") if head[0] in low else head for head in heads]
-    return mx.sym.load_json(json.dumps({
-        **graph, "nodes": nodes, "heads": heads, "node_row_ptr": list(range(len(nodes) + 1)),
-        "arg_nodes": [i for i, node in enumerate(nodes) if node["op"] == "null"]}))
+    return mx.sym.load_json(
+        json.dumps(
+            {
+                **graph,
+                "nodes": nodes,
+                "heads": heads,
+                "node_row_ptr": list(range(len(nodes) + 1)),
+                "arg_nodes": [i for i, node in enumerate(nodes) if node["op"] == "null"],
+            }
+        )
+    )

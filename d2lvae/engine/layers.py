@@ -1,13 +1,14 @@
-"""A dense layer that knows how MXNet's products are fast on a processor, and a convolution that doubles a picture's size."""
+"""A dense layer that knows how MXNet's products are fast on a processor, and a convolution that doubles a image's size."""
+
 import contextlib
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "ResizeConv", "constrained", "compiled_for", "batch_size", "noise_like"]
+__all__ = ["Dense", "ResizeConv", "projected_layers", "compiled_for", "batch_size", "noise_like"]
 
-WIDE = 2 ** 20  # weights from which on the flipped product pays
+WIDE = 2**20  # weights from which on the flipped product pays
 _batch_size = None  # of the graph that is being compiled; None: unknown
 _share = None  # of a minibatch, that it is compiled for; None: all of it
 
@@ -30,7 +31,7 @@ def batch_size():
 
 @contextlib.contextmanager
 def sharing(share):
-    """Nets called with Symbols in this block see only these pictures of a minibatch (a :class:`d2lvae.distributed.process_group.Share`)."""
+    """Nets called with Symbols in this block see only these images of a minibatch (a :class:`d2lvae.distributed.process_group.Share`)."""
     global _share
     before, _share = _share, share
     try:
@@ -47,14 +48,16 @@ def noise_like(latents, num_latents):
     F = mx.nd if isinstance(latents, mx.nd.NDArray) else mx.sym
     if _share is None:
         return F.random.normal_like(latents)
-    return F.random.normal(shape=(_share.whole, num_latents)).slice_axis(axis=0, begin=_share.start, end=_share.stop)
+    return F.random.normal(shape=(_share.whole, num_latents)).slice_axis(
+        axis=0, begin=_share.start, end=_share.stop
+    )
 
 
 class Dense(nn.Dense):
     """Gluon's dense layer, with another way to the same numbers where it is wide and the batch size known.
 
     The oneDNN of MXNet 1.9 computes (N, in) x (in, units) slowly for minibatches, largely on one core, but faster
-    when weights and pictures change places: (units, in) x (in, N), to be
+    when weights and images change places: (units, in) x (in, N), to be
     transposed.  Then N takes the place of the layer's width, which must be known in advance.
 
     Parameters
@@ -68,7 +71,9 @@ class Dense(nn.Dense):
     """
 
     def __init__(self, units, in_units, activation=None, prefix=None, params=None):
-        super().__init__(units, activation=activation, in_units=in_units, prefix=prefix, params=params)
+        super().__init__(
+            units, activation=activation, in_units=in_units, prefix=prefix, params=params
+        )
 
     def hybrid_forward(self, F, x, weight, bias):
         """(N, ...) with `in_units` numbers an image -> (N, units)."""
@@ -79,18 +84,18 @@ class Dense(nn.Dense):
         return out if self.act is None else self.act(out)
 
 
-def constrained(net):
-    """All layers within a net that have a `constrain` method, which is to be called whenever their weights have changed."""
+def projected_layers(net):
+    """All layers within a net that have a `project` method, which is to be called whenever their weights have changed."""
     found = [net] if hasattr(net, "constrain") else []
-    return found + [layer for child in net._children.values() for layer in constrained(child)]
+    return found + [layer for child in net._children.values() for layer in projected_layers(child)]
 
 
 class ResizeConv(nn.Conv2DTranspose):
-    """A picture of twice the size: each pixel becomes four equal ones, then comes a 3 x 3 convolution.
+    """A image of twice the size: each pixel becomes four equal ones, then comes a 3 x 3 convolution.
 
     A strided transposed convolution may weight the four outputs of an input differently, and so draws a checkerboard at
     little cost; this one treats all alike.  The two steps together are one transposed convolution, 4 x 4 with stride 2, whose
-    sixteen weights follow from nine; as that it is computed, at the same cost, and after each step of training `constrain`
+    sixteen weights follow from nine; as that it is computed, at the same cost, and after each step of training `project`
     moves its weights to the nearest such ones.
 
     Parameters
@@ -108,7 +113,7 @@ class ResizeConv(nn.Conv2DTranspose):
     def __init__(self, channels, in_channels, use_bias=True, **kwargs):
         super().__init__(channels, 4, 2, 1, use_bias=use_bias, in_channels=in_channels, **kwargs)
 
-    def constrain(self):
+    def project(self):
         """Project the weights on those of a resize-convolution."""
         weight = self.weight.data()
         projection = mx.nd.array(RESIZE_PROJECTION, ctx=weight.context)
@@ -120,7 +125,7 @@ def _resize_projection():
     kernels = np.zeros((3, 3, 4, 4), np.float32)
     for row in range(3):
         for column in range(3):
-            kernels[row, column, row:row + 2, column:column + 2] = 1
+            kernels[row, column, row : row + 2, column : column + 2] = 1
     kernels = kernels.reshape(9, 16)
     return np.linalg.pinv(kernels) @ kernels
 

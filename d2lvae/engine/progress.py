@@ -1,4 +1,5 @@
 """What a person sees of a training: a line per epoch in a log, a bar on a terminal, images on a notebook's page."""
+
 import contextlib
 import time
 
@@ -13,8 +14,14 @@ from ..storage import paths
 __all__ = ["reporting", "epoch_line"]
 
 WIDTH = 95  # columns of output that fit on a page of 1,280 pixels
-LABELS = {"loss": "loss", "pixel_loss": "pixel", "kl": "KL", "adversarial_loss": "adv", "feature_loss": "feat",
-          "disc_loss": "disc"}
+LABELS = {
+    "loss": "loss",
+    "pixel_loss": "pixel",
+    "kl": "KL",
+    "adversarial_loss": "adv",
+    "feature_loss": "feat",
+    "disc_loss": "disc",
+}
 
 
 @contextlib.contextmanager
@@ -41,10 +48,10 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
     """
     if rank > 0:
         kind = Report
-    elif not paths.watched():
+    elif not paths.is_interactive():
         kind = Lines
     else:
-        kind = Page if draw and paths.on_notebook_page() else Bar
+        kind = Page if draw and paths.in_notebook() else Bar
     report = kind(history, epochs, num_images, means, draw)
     try:
         yield report
@@ -91,14 +98,19 @@ class Bar(Report):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.bar = tqdm(total=self.epochs * self.num_images, unit=" images", unit_scale=True,
-                        initial=len(self.history) * self.num_images)
+        self.bar = tqdm(
+            total=self.epochs * self.num_images,
+            unit=" images",
+            unit_scale=True,
+            initial=len(self.history) * self.num_images,
+        )
 
     def batch(self, num_images, sums):
         self._remember(num_images, sums)
         if len(self.recent) == 64:
-            self.bar.set_postfix(epoch=len(self.history), refresh=False,
-                                 loss=f"{self._recent_means()['loss']:.2f}")
+            self.bar.set_postfix(
+                epoch=len(self.history), refresh=False, loss=f"{self._recent_means()['loss']:.2f}"
+            )
         self.bar.update(num_images)
 
     def epoch(self):
@@ -166,8 +178,12 @@ def epoch_line(history, epochs):
     A line that would be wider than a page leaves the speed out.
     """
     last = history[-1]
-    losses = [f"{label} {_four_digits(last[name])}" for name, label in LABELS.items() if name in last]
-    seconds = (epochs - 1 - last["epoch"]) * np.median([record["seconds"] for record in history[-5:]])
+    losses = [
+        f"{label} {_four_digits(last[name])}" for name, label in LABELS.items() if name in last
+    ]
+    seconds = (epochs - 1 - last["epoch"]) * np.median(
+        [record["seconds"] for record in history[-5:]]
+    )
     left = [f"{_time(seconds)} left"] if last["epoch"] < epochs - 1 else []
     speed = f"{last['images_per_second']:,.0f} images/s"
     line = f"epoch {last['epoch']:3d}: " + ", ".join([*losses, speed, *left])

@@ -1,4 +1,5 @@
 """Processor threads: how many this process may use, settled before `import mxnet`, and whether it gets them."""
+
 import os
 import pathlib
 import re
@@ -30,10 +31,16 @@ def settle():
     """
     cores = usable_cores()
     given = os.environ.get("OMP_NUM_THREADS", "").strip()
-    numbers = [part.strip() for part in given.split(",")] if given else [str(min(cores, max(2, cores // 2), 8))]
+    numbers = (
+        [part.strip() for part in given.split(",")]
+        if given
+        else [str(min(cores, max(2, cores // 2), 8))]
+    )
     if not all(re.fullmatch("[0-9]{1,4}", part) and 1 <= int(part) <= MOST for part in numbers):
-        raise ThreadsError(f"OMP_NUM_THREADS must be a whole number from 1 to {MOST}, or a list such as 4,2; found {given!r}. "
-                           f"For example: OMP_NUM_THREADS={min(cores, 2)}, or unset it")
+        raise ThreadsError(
+            f"OMP_NUM_THREADS must be a whole number from 1 to {MOST}, or a list such as 4,2; found {given!r}. "
+            f"For example: OMP_NUM_THREADS={min(cores, 2)}, or unset it"
+        )
     os.environ["OMP_NUM_THREADS"] = str(int(numbers[0]))
     os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
 
@@ -51,7 +58,9 @@ def usable_cores(root="/"):
     root : path
         Where the system's files are; for tests.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min([cores, *(int(quota) for quota in _quotas(pathlib.Path(root)))]))
 
 
@@ -65,7 +74,10 @@ def _quotas(root):
         group = top / place.lstrip("/")
         for folder in [group, *group.parents]:
             if controllers:
-                quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+                quota, period = (
+                    _text(folder / "cpu.cfs_quota_us"),
+                    _text(folder / "cpu.cfs_period_us"),
+                )
             else:
                 quota, _, period = _text(folder / "cpu.max").partition(" ")
             if quota.strip().isdigit() and period.strip().isdigit() and int(period):
@@ -84,7 +96,10 @@ def _text(path):
 
 def seconds_waited(root="/"):
     """Seconds that this process's threads have been ready to run and were kept waiting, since it began; 0 where Linux does not tell."""
-    waited = [_text(task / "schedstat").split() for task in (pathlib.Path(root) / "proc/self/task").glob("*")]
+    waited = [
+        _text(task / "schedstat").split()
+        for task in (pathlib.Path(root) / "proc/self/task").glob("*")
+    ]
     return sum(int(numbers[1]) for numbers in waited if len(numbers) == 3) / 1e9
 
 
@@ -95,7 +110,10 @@ class Neighbours:
     several times slower than one.
     """
 
-    LEAST_SECONDS, MUCH = 2.0, 0.5  # of an epoch; of its time (benchmarks/neighbours.py measures it)
+    LEAST_SECONDS, MUCH = (
+        2.0,
+        0.5,
+    )  # of an epoch; of its time (benchmarks/neighbours.py measures it)
 
     def __init__(self, clock=time.monotonic, waited=seconds_waited):
         self.clock, self.waited, self.said = clock, waited, False
@@ -104,10 +122,15 @@ class Neighbours:
     def advice(self):
         """What to do, once, if threads were kept waiting since the last call; else an empty text."""
         (then, before), self.began = self.began, (self.clock(), self.waited())
-        seconds, share = self.began[0] - then, (self.began[1] - before) / max(self.began[0] - then, 1e-9)
+        seconds, share = (
+            self.began[0] - then,
+            (self.began[1] - before) / max(self.began[0] - then, 1e-9),
+        )
         threads = settings()["OMP_NUM_THREADS"]
         if self.said or threads in ("", "1") or seconds < self.LEAST_SECONDS or share < self.MUCH:
             return ""
         self.said = True
-        return (f"note: other programs are busy, and kept this one's {threads} threads waiting {share:.0%} of the time. "
-                "One thread may be faster: OMP_NUM_THREADS=1.")
+        return (
+            f"note: other programs are busy, and kept this one's {threads} threads waiting {share:.0%} of the time. "
+            "One thread may be faster: OMP_NUM_THREADS=1."
+        )

@@ -1,36 +1,42 @@
-"""A small net that tells what pictures show; its features are what the kernel distance of :mod:`d2lvae.evaluation.metrics` compares.
+"""A small net that tells what images show; its features are what the kernel distance of :mod:`d2lvae.evaluation.metrics` compares.
 
-Trained here, on the same kind of pictures, because the usual one (Inception, trained on photographs) would have to be downloaded.
+Trained here, on the same kind of images, because the usual one (Inception, trained on photographs) would have to be downloaded.
 
-    pictures (N, C, H, W) in [0, 1] -> four convolutions -> 64 features -> digits, or the factors of drawn faces
+    images (N, C, H, W) in [0, 1] -> four convolutions -> 64 features -> digits, or the factors of drawn faces
 
 Faces from files have no labels.  **Their features are those of the net trained on drawn faces of the same size**, which
 has never seen a real one: it knows hair, eyes, mouths and colours as they are drawn by rule, so a distance
 between real faces and their reconstructions tells about these and may miss the rest.
 """
+
 import hashlib
 import os
 import pathlib
 
 import mxnet as mx
 import numpy as np
-from d2l import mxnet as d2l
 from mxnet import autograd
 from mxnet.gluon import nn
 
 from .. import data
+from ..engine.adam import Adam
+from ..engine.layers import Dense
 from ..sources import synthetic_digits, synthetic_faces
 from ..storage import paths
-from ..storage.checkpoints import CheckpointError, net_arrays, read_arrays, set_net_arrays, write_arrays
-from ..engine.layers import Dense
-from ..engine.adam import Optimizer
+from ..storage.checkpoints import (
+    CheckpointError,
+    get_weights,
+    read_arrays,
+    set_weights,
+    write_arrays,
+)
 from ..training import initialize, minibatches, on_device
 
 __all__ = ["Classifier", "classifier_for", "features", "accuracy"]
 
 NUM_FEATURES = 64
 WIDTHS = (16, 32, 64, 64)  # channels after each convolution
-NUM_MNIST, NUM_DIGITS, NUM_FACES = 20_000, 5_000, 4_096  # pictures to train on, at most
+NUM_MNIST, NUM_DIGITS, NUM_FACES = 20_000, 5_000, 4_096  # images to train on, at most
 EPOCHS = {"MNIST": 3, "drawn_digits": 3, "drawn_faces": 8}
 SEED, LEARNING_RATE, BATCH_SIZE, WARM_UP = 0, 2e-3, 32, 100
 
@@ -41,16 +47,16 @@ class Classifier(mx.gluon.HybridBlock):
     Parameters
     ----------
     image_shape : tuple of int
-        (C, H, W) of the pictures.
+        (C, H, W) of the images.
     num_outputs : int
         Digits, or numbers that describe a face.
 
     Attributes
     ----------
     features : HybridSequential
-        The net up to its features: pictures (N, C, H, W) in [0, 1] -> (N, 64).
+        The net up to its features: images (N, C, H, W) in [0, 1] -> (N, 64).
     about : dict
-        From :func:`classifier_for`: 'trained_on' (one line), 'num_images', and 'accuracy' or 'r2' on pictures of the same
+        From :func:`classifier_for`: 'trained_on' (one line), 'num_images', and 'accuracy' or 'r2' on images of the same
         kind that it was not trained on.
     """
 
@@ -68,7 +74,7 @@ class Classifier(mx.gluon.HybridBlock):
             self.output = Dense(num_outputs, NUM_FEATURES)
 
     def hybrid_forward(self, F, images):
-        """Pictures (N, C, H, W) in [0, 1] -> logits, or a face's numbers, (N, num_outputs)."""
+        """Images (N, C, H, W) in [0, 1] -> logits, or a face's numbers, (N, num_outputs)."""
         return self.output(self.features(images))
 
 
@@ -85,7 +91,10 @@ def _face_numbers(factors):
         elif len(values) == 2 and isinstance(values[0], float):
             numbers = [column]
         else:  # 'none' stands twice among the accessories
-            numbers = [np.isin(column, [i for i, other in enumerate(values) if other == value]) for value in dict.fromkeys(values)]
+            numbers = [
+                np.isin(column, [i for i, other in enumerate(values) if other == value])
+                for value in dict.fromkeys(values)
+            ]
         columns += numbers
         owners += [k] * len(numbers)
     return np.stack(columns, axis=1).astype(np.float32), np.array(owners)
@@ -107,9 +116,9 @@ def _training_set(images):
 
 
 def classifier_for(images):
-    """The classifier for pictures of this kind: from the data folder's cache, else trained now (seconds) and kept there.
+    """The classifier for images of this kind: from the data folder's cache, else trained now (seconds) and kept there.
 
-    MNIST's learns from its first 20,000 training pictures (or as many as there are), that of drawn digits from 5,000 of its own,
+    MNIST's learns from its first 20,000 training images (or as many as there are), that of drawn digits from 5,000 of its own,
     that of faces, **real ones too**, from 4,096 drawn ones of the same size.  Training or loading sets MXNet's
     random seed anew, so call it after a training, not in the middle of one.
 
@@ -128,36 +137,64 @@ def classifier_for(images):
         A set of a name that is none of the project's.
     """
     key, is_digits = _key(images), images.name not in data.FACES
-    size = f"_{key['num_images']}" if images.name == "MNIST" else "" if is_digits else f"_{images.image_shape[1]}"
+    size = (
+        f"_{key['num_images']}"
+        if images.name == "MNIST"
+        else ""
+        if is_digits
+        else f"_{images.image_shape[1]}"
+    )
     path = paths.data_root() / f".classifier_{key['name']}{size}.npz"
-    net = Classifier(images.image_shape, 10 if is_digits else _face_numbers(synthetic_faces.face_factors(1, 0))[0].shape[1])
+    net = Classifier(
+        images.image_shape,
+        10 if is_digits else _face_numbers(synthetic_faces.face_factors(1, 0))[0].shape[1],
+    )
     initialize(net, SEED)
     if not _load(net, path, key):
         train = _training_set(images)
-        print(f"training the classifier whose features the kernel distance uses, on {len(train.train):,} {_kind(train)} ...", flush=True)
+        print(
+            f"training the classifier whose features the kernel distance uses, on {len(train.train):,} {_kind(train)} ...",
+            flush=True,
+        )
         (_learn_digits if is_digits else _learn_faces)(net, train)
         _scale_features(net, train.train[:1_000])
-        net.about = {"trained_on": f"{len(train.train):,} {_kind(train)}", "num_images": len(train.train),
-                     "accuracy" if is_digits else "r2": accuracy(net, train)}
+        net.about = {
+            "trained_on": f"{len(train.train):,} {_kind(train)}",
+            "num_images": len(train.train),
+            "accuracy" if is_digits else "r2": accuracy(net, train),
+        }
         _keep(net, path, key)
     return net
 
 
 def _key(images):
-    """What the weights depend on: the pictures (or the rule that drawn ones are made by) and this file."""
+    """What the weights depend on: the images (or the rule that drawn ones are made by) and this file."""
     if images.name == "MNIST":
         if images.train_labels is None or images.image_shape != (1, 28, 28):
-            raise ValueError(f"the classifier for MNIST learns from its labelled images of 1 x 28 x 28; this set has "
-                             f"{images.image_shape} and {'no labels' if images.train_labels is None else 'labels'}")
+            raise ValueError(
+                f"the classifier for MNIST learns from its labelled images of 1 x 28 x 28; this set has "
+                f"{images.image_shape} and {'no labels' if images.train_labels is None else 'labels'}"
+            )
         train = images.first(NUM_MNIST)
         name, number, source = "MNIST", len(train.train), _sha256(train.train, train.train_labels)
     elif images.name == "drawn_digits":
-        name, number, source = "drawn_digits", NUM_DIGITS, _sha256_of_file(synthetic_digits.__file__)
+        name, number, source = (
+            "drawn_digits",
+            NUM_DIGITS,
+            _sha256_of_file(synthetic_digits.__file__),
+        )
     elif images.name in data.FACES:
         name, number, source = "drawn_faces", NUM_FACES, _sha256_of_file(synthetic_faces.__file__)
     else:
-        raise ValueError(f"there is no classifier for {images.name!r}; there is one for MNIST, drawn_digits, {', '.join(data.FACES)}")
-    return {"name": name, "images": source, "num_images": number, "made_by": _sha256_of_file(__file__)}
+        raise ValueError(
+            f"there is no classifier for {images.name!r}; there is one for MNIST, drawn_digits, {', '.join(data.FACES)}"
+        )
+    return {
+        "name": name,
+        "images": source,
+        "num_images": number,
+        "made_by": _sha256_of_file(__file__),
+    }
 
 
 def _sha256_of_file(path):
@@ -184,11 +221,13 @@ def _load(net, path, key):
     try:
         arrays, record = read_arrays(path)
         if not isinstance(record, dict) or record.get("key") != key:
-            raise CheckpointError(f"{paths.shown(path)} was made from other pictures or by another version of this project")
+            raise CheckpointError(
+                f"{paths.display_path(path)} was made from other images or by another version of this project"
+            )
         try:
-            set_net_arrays(net, arrays)
+            set_weights(net, arrays)
         except CheckpointError as error:
-            raise CheckpointError(f"{paths.shown(path)}: {error}") from None
+            raise CheckpointError(f"{paths.display_path(path)}: {error}") from None
         net.about = _about(path, record)
         return True
     except CheckpointError as error:
@@ -199,8 +238,12 @@ def _load(net, path, key):
 def _about(path, record):
     """What a record says of its net's quality."""
     about = record.get("about")
-    if not isinstance(about, dict) or not {"trained_on", "num_images"} <= about.keys() or not {"accuracy", "r2"} & about.keys():
-        raise CheckpointError(f"{paths.shown(path)} does not say how good its net is")
+    if (
+        not isinstance(about, dict)
+        or not {"trained_on", "num_images"} <= about.keys()
+        or not {"accuracy", "r2"} & about.keys()
+    ):
+        raise CheckpointError(f"{paths.display_path(path)} does not say how good its net is")
     return about
 
 
@@ -208,35 +251,51 @@ def _keep(net, path, key):
     """A place that cannot be written only costs the time of training anew the next time, and is said."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(path, net_arrays(net), {"key": key, "about": net.about})
+        write_arrays(path, get_weights(net), {"key": key, "about": net.about})
     except OSError as error:
         print(f"not kept for the next time: {error}")
 
 
-def _learn(net, pictures, answers, loss, epochs):
+def _learn(net, images, answers, loss, epochs):
     """Adam on `loss(outputs, answers)`, one number an image; its rate grows for 100 steps (or units die) and falls to 0."""
-    ctx, optimizer = _device(net), Optimizer(net, LEARNING_RATE)
-    num_steps = epochs * -(-len(pictures) // BATCH_SIZE)
+    ctx, optimizer = _device(net), Adam(net, LEARNING_RATE)
+    num_steps = epochs * -(-len(images) // BATCH_SIZE)
     for epoch in range(epochs):
-        for chosen in minibatches(np.arange(len(pictures)), BATCH_SIZE, SEED, epoch):
-            batch, wanted = (on_device(array[chosen], ctx) for array in (pictures, answers))
+        for chosen in minibatches(np.arange(len(images)), BATCH_SIZE, SEED, epoch):
+            batch, wanted = (on_device(array[chosen], ctx) for array in (images, answers))
             with autograd.record():
                 cost = loss(net(batch.astype("float32") / 255), wanted)
             cost.backward()
-            optimizer.lr = LEARNING_RATE * min(1, (optimizer.steps + 1) / WARM_UP) * (1 - optimizer.steps / num_steps)
+            optimizer.lr = (
+                LEARNING_RATE
+                * min(1, (optimizer.steps + 1) / WARM_UP)
+                * (1 - optimizer.steps / num_steps)
+            )
             optimizer.step(len(chosen))
     mx.nd.waitall()
 
 
 def _learn_digits(net, images):
-    _learn(net, images.train, images.train_labels.astype(np.float32), mx.gluon.loss.SoftmaxCrossEntropyLoss(), EPOCHS[images.name])
+    _learn(
+        net,
+        images.train,
+        images.train_labels.astype(np.float32),
+        mx.gluon.loss.SoftmaxCrossEntropyLoss(),
+        EPOCHS[images.name],
+    )
 
 
 def _learn_faces(net, images):
     """Standardised numbers while it learns; then mean and scale go into the last layer, so that its outputs are the numbers."""
     numbers, owners = _face_numbers(images.train_labels)
     mean, scale = _standards(numbers, owners)
-    _learn(net, images.train, (numbers - mean) / scale, lambda out, wanted: (out - wanted).square().sum(axis=1), EPOCHS[images.name])
+    _learn(
+        net,
+        images.train,
+        (numbers - mean) / scale,
+        lambda out, wanted: (out - wanted).square().sum(axis=1),
+        EPOCHS[images.name],
+    )
     _multiply(net.output.weight, scale[:, None])
     net.output.bias.set_data(mx.nd.array(net.output.bias.data().asnumpy() * scale + mean))
 
@@ -245,9 +304,9 @@ def _multiply(parameter, factor):
     parameter.set_data(mx.nd.array(parameter.data().asnumpy() * factor))
 
 
-def _scale_features(net, pictures):
+def _scale_features(net, images):
     """Features with mean square 1, and outputs as before: the kernel (x.y / D + 1)^3 is made for numbers of that size."""
-    size = np.sqrt(np.square(features(net, pictures), dtype=np.float64).mean()) or 1.0
+    size = np.sqrt(np.square(features(net, images), dtype=np.float64).mean()) or 1.0
     for parameter in (net.features[-1].weight, net.features[-1].bias):
         _multiply(parameter, 1 / size)
     _multiply(net.output.weight, size)
@@ -257,41 +316,45 @@ def _device(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def _in_batches(net, block, pictures, batch_size=256):
-    """A block of `net` on any number of uint8 pictures, as one numpy array."""
+def _in_batches(net, block, images, batch_size=256):
+    """A block of `net` on any number of uint8 images, as one numpy array."""
     ctx = _device(net)
-    if pictures.dtype != np.uint8 or pictures.shape[1:] != net.image_shape:
-        raise ValueError(f"pictures must be a uint8 array (N, {', '.join(map(str, net.image_shape))}); found {pictures.dtype} {pictures.shape}")
-    parts = [block(on_device(pictures[i:i + batch_size], ctx).astype("float32") / 255).asnumpy()
-             for i in range(0, len(pictures), batch_size)]
+    if images.dtype != np.uint8 or images.shape[1:] != net.image_shape:
+        raise ValueError(
+            f"images must be a uint8 array (N, {', '.join(map(str, net.image_shape))}); found {images.dtype} {images.shape}"
+        )
+    parts = [
+        block(on_device(images[i : i + batch_size], ctx).astype("float32") / 255).asnumpy()
+        for i in range(0, len(images), batch_size)
+    ]
     return np.concatenate(parts)
 
 
-def features(classifier, pictures):
+def features(classifier, images):
     """What the kernel distance compares.
 
     Parameters
     ----------
     classifier : Classifier
         From :func:`classifier_for`.
-    pictures : numpy.ndarray, uint8, shape (N, C, H, W)
+    images : numpy.ndarray, uint8, shape (N, C, H, W)
         At least one; of any origin, of the classifier's shape.
 
     Returns
     -------
     numpy.ndarray, float32, shape (N, 64)
-        At least 0; over the first 1,000 training pictures their mean square is 1.
+        At least 0; over the first 1,000 training images their mean square is 1.
 
     Raises
     ------
     ValueError
         Another shape or kind of array.
     """
-    return _in_batches(classifier, classifier.features, pictures)
+    return _in_batches(classifier, classifier.features, images)
 
 
 def accuracy(classifier, images):
-    r"""How well the classifier does on the validation pictures of a set.
+    r"""How well the classifier does on the validation images of a set.
 
     Parameters
     ----------
@@ -309,14 +372,19 @@ def accuracy(classifier, images):
     Raises
     ------
     ValueError
-        A set without labels, such as faces from files, or pictures of another shape.
+        A set without labels, such as faces from files, or images of another shape.
     """
     labels = images.validation_labels
     if labels is None:
-        raise ValueError(f"{images.title} has no labels to compare with (a classifier's own figures are in its `about`)")
+        raise ValueError(
+            f"{images.title} has no labels to compare with (a classifier's own figures are in its `about`)"
+        )
     outputs = _in_batches(classifier, classifier, images.validation)
     if labels.ndim == 1:
         return float((outputs.argmax(axis=1) == labels).mean())
     numbers, owners = _face_numbers(labels)
-    error, deviation = (np.bincount(owners, array.sum(axis=0)) for array in ((outputs - numbers) ** 2, (numbers - numbers.mean(axis=0)) ** 2))
+    error, deviation = (
+        np.bincount(owners, array.sum(axis=0))
+        for array in ((outputs - numbers) ** 2, (numbers - numbers.mean(axis=0)) ** 2)
+    )
     return float((1 - error / deviation).mean())

@@ -1,11 +1,12 @@
-"""Is it sharper?  The same VAE under different losses, from the same weights and on the same pictures, several times each.
+"""Is it sharper?  The same VAE under different losses, from the same weights and on the same images, several times each.
 
     make study      (python -m d2lvae.evaluation.study; what is done already is not done again)
 
 A study is a list of conditions; each is trained once for every seed by :func:`d2lvae.fit` into `results/study/runs`, and the
-reconstructions of the same validation pictures are measured one by one (:mod:`d2lvae.evaluation.metrics`).  What stays in the repository is
+reconstructions of the same validation images are measured one by one (:mod:`d2lvae.evaluation.metrics`).  What stays in the repository is
 the summary, `results/study/DATA.json`: means, and differences from the plain VAE with bootstrap intervals.
 """
+
 import argparse
 import json
 import os
@@ -13,14 +14,27 @@ import os
 import numpy as np
 
 from .. import data, discriminators, figures, runs, vae
-from . import classifier, metrics
+from ..config import Config
 from ..storage import paths
 from ..storage.checkpoints import load_net
-from ..config import Config
-from ..storage.files import read_json, replacing
+from ..storage.files import atomic_write, read_json
+from . import classifier, metrics
 
-__all__ = ["CONDITIONS", "SIZES", "CONTROLS", "PLAIN", "train_all", "measure_all", "summarize", "reconstructions", "crops", "study", "conclusions",
-           "load_summary", "crops_file"]
+__all__ = [
+    "CONDITIONS",
+    "SIZES",
+    "CONTROLS",
+    "PLAIN",
+    "train_all",
+    "measure_all",
+    "summarize",
+    "reconstructions",
+    "crops",
+    "study",
+    "conclusions",
+    "load_summary",
+    "crops_file",
+]
 
 PLAIN = "plain VAE"
 # What differs between the conditions; `disc` is the discriminator's kind, None for a VAE alone.
@@ -37,17 +51,38 @@ ON_FACES = {
     "+ its features": {"disc": "ConvDisc", "learned_loss": "features"},
     "+ both": {"disc": "ConvDisc", "disc_weight": 10.0, "learned_loss": "both"},
     "resizing decoder": {"upsampling": "resize"},
-    "+ features, resizing decoder": {"disc": "ConvDisc", "learned_loss": "features", "upsampling": "resize"},
+    "+ features, resizing decoder": {
+        "disc": "ConvDisc",
+        "learned_loss": "features",
+        "upsampling": "resize",
+    },
     "pixels twice": {"pixel_weight": 2.0},
     "+ ResNet-18": {"disc": "ResNetDisc", "disc_weight": 10.0},
 }
-SHOWN = ("originals", PLAIN, "+ convolutional discriminator", "+ features, resizing decoder")  # of faces, as whole pictures
-CONDITIONS = {"MNIST": ON_DIGITS, "drawn_digits": ON_DIGITS, "anime": ON_FACES, "drawn_faces": ON_FACES}
-# Training pictures (0: all) and epochs.
-SIZES = {"MNIST": (0, 10), "drawn_digits": (0, 10), "anime": (4_096, 10), "drawn_faces": (4_096, 10)}
+SHOWN = (
+    "originals",
+    PLAIN,
+    "+ convolutional discriminator",
+    "+ features, resizing decoder",
+)  # of faces, as whole images
+CONDITIONS = {
+    "MNIST": ON_DIGITS,
+    "drawn_digits": ON_DIGITS,
+    "anime": ON_FACES,
+    "drawn_faces": ON_FACES,
+}
+# Training images (0: all) and epochs.
+SIZES = {
+    "MNIST": (0, 10),
+    "drawn_digits": (0, 10),
+    "anime": (4_096, 10),
+    "drawn_faces": (4_096, 10),
+}
 BLURRED = "originals, blurred"
-CONTROLS = {BLURRED: lambda originals, plain: metrics.blurred(originals),
-            "plain VAE, unsharp mask": lambda originals, plain: metrics.unsharp_masked(plain)}
+CONTROLS = {
+    BLURRED: lambda originals, plain: metrics.blurred(originals),
+    "plain VAE, unsharp mask": lambda originals, plain: metrics.unsharp_masked(plain),
+}
 
 
 def nets_for(condition, image_shape):
@@ -58,9 +93,11 @@ def nets_for(condition, image_shape):
     else:
         net = vae.ConvVAE(256, 16, image_shape, condition.get("upsampling", "transposed"))
         width = 1024
-    kinds = {"DenseLogReg": lambda: discriminators.DenseLogReg(1, width, image_shape),
-             "ConvDisc": lambda: discriminators.ConvDisc(16, image_shape),
-             "ResNetDisc": lambda: discriminators.ResNetDisc("resnet18_v1", image_shape)}
+    kinds = {
+        "DenseLogReg": lambda: discriminators.DenseLogReg(1, width, image_shape),
+        "ConvDisc": lambda: discriminators.ConvDisc(16, image_shape),
+        "ResNetDisc": lambda: discriminators.ResNetDisc("resnet18_v1", image_shape),
+    }
     return net, kinds[condition["disc"]]() if "disc" in condition else None
 
 
@@ -73,11 +110,13 @@ def config_for(condition, seed, epochs, results_dir):
         A name in the condition that is no parameter's.
     """
     own = {name: value for name, value in condition.items() if name not in ("disc", "upsampling")}
-    return Config.from_dict({"epochs": epochs, "seed": seed, "resume": True, "results_dir": str(results_dir), **own})
+    return Config.from_dict(
+        {"epochs": epochs, "seed": seed, "resume": True, "results_dir": str(results_dir), **own}
+    )
 
 
 def finished(folder, data_sha256):
-    """Whether a run's folder holds the results of a run that came to its end, on the pictures with this checksum."""
+    """Whether a run's folder holds the results of a run that came to its end, on the images with this checksum."""
     try:
         record = read_json(folder / "metrics.json")
         return record["finished"] is True and record["config"]["data_sha256"] == data_sha256
@@ -87,7 +126,11 @@ def finished(folder, data_sha256):
 
 def train_all(images, conditions, seeds, epochs, results_dir):
     """Train what has not been trained yet; the runs' folders by condition and seed."""
-    results_dir, folders, checksum = results_dir / f"{images.name}_{len(images.train)}", {}, images.sha256()
+    results_dir, folders, checksum = (
+        results_dir / f"{images.name}_{len(images.train)}",
+        {},
+        images.sha256(),
+    )
     for name, condition in conditions.items():
         for seed in seeds:
             net, disc = nets_for(condition, images.image_shape)
@@ -96,7 +139,9 @@ def train_all(images, conditions, seeds, epochs, results_dir):
             if not finished(folder, checksum):
                 print(f"{images.title}, seed {seed}: {name}", flush=True)
                 if not runs.fit(net, images, config, disc).metrics["finished"]:
-                    raise KeyboardInterrupt(f"{folder} is not finished; the next call goes on from here")
+                    raise KeyboardInterrupt(
+                        f"{folder} is not finished; the next call goes on from here"
+                    )
             folders[name, seed] = folder
     return folders
 
@@ -115,7 +160,7 @@ def measure_all(images, folders):
     dict of dict of numpy.ndarray
         By condition, then measure: (S, N) for S seeds and N images; 'kid' (S,).
     """
-    originals = images.validation[:runs.NUM_MEASURED]
+    originals = images.validation[: runs.NUM_MEASURED]
     judge = classifier.classifier_for(images)
     features = classifier.features(judge, originals)
 
@@ -125,12 +170,17 @@ def measure_all(images, folders):
 
     seeds, found = sorted({seed for _, seed in folders}), {}
     for name in dict.fromkeys(name for name, _ in folders):
-        pictures = [runs.reconstruct(load_net(folders[name, seed] / "vae.npz"), originals) for seed in seeds]
+        pictures = [
+            runs.reconstruct(load_net(folders[name, seed] / "vae.npz"), originals) for seed in seeds
+        ]
         found[name] = [measures(each) for each in pictures]
         if name == PLAIN:
             for control, make in CONTROLS.items():
                 found[control] = [measures(make(originals, each)) for each in pictures]
-    return {name: {key: np.stack([one[key] for one in each]) for key in each[0]} for name, each in found.items()}
+    return {
+        name: {key: np.stack([one[key] for one in each]) for key in each[0]}
+        for name, each in found.items()
+    }
 
 
 def summarize(measures):
@@ -152,7 +202,10 @@ def summarize(measures):
     for name, found in measures.items():
         summary[name] = {}
         for key, values in found.items():
-            row = {"mean": float(values.mean()), "by_seed": [float(one) for one in values.reshape(len(values), -1).mean(axis=1)]}
+            row = {
+                "mean": float(values.mean()),
+                "by_seed": [float(one) for one in values.reshape(len(values), -1).mean(axis=1)],
+            }
             if name == BLURRED:
                 row["low"], row["high"] = metrics.bootstrap_interval(values)
             elif name != PLAIN:
@@ -164,7 +217,7 @@ def summarize(measures):
 
 
 def reconstructions(images, folders, num_images=4):
-    """The same validation pictures under each condition, for the first seed; of a drawn set, whose pictures may be shown, also the originals.
+    """The same validation images under each condition, for the first seed; of a drawn set, whose images may be shown, also the originals.
 
     Returns
     -------
@@ -178,7 +231,7 @@ def reconstructions(images, folders, num_images=4):
 
 
 def crops(images, rows):
-    """The same spot of the pictures in each row: where an eye is in a face, where the original has most edges in a digit.
+    """The same spot of the images in each row: where an eye is in a face, where the original has most edges in a digit.
 
     Parameters
     ----------
@@ -195,13 +248,20 @@ def crops(images, rows):
         side, corners = 12, [_busiest(picture, 12) for picture in images.validation[:number]]
     else:
         side, corners = side * 3 // 8, [(side * 11 // 32, side // 8)] * number
-    return {name: np.stack([picture[:, top:top + side, left:left + side] for picture, (top, left) in zip(pictures, corners)])
-            for name, pictures in rows.items()}
+    return {
+        name: np.stack(
+            [
+                picture[:, top : top + side, left : left + side]
+                for picture, (top, left) in zip(pictures, corners)
+            ]
+        )
+        for name, pictures in rows.items()
+    }
 
 
-def _busiest(picture, side):
-    """The corner (row, column) of the square of this side in which a picture (1, H, W) has the most edges."""
-    rows, columns = np.gradient(picture[0].astype(float))
+def _busiest(image, side):
+    """The corner (row, column) of the square of this side in which a image (1, H, W) has the most edges."""
+    rows, columns = np.gradient(image[0].astype(float))
     sums = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     windows = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     return np.unravel_index(windows.argmax(), windows.shape)
@@ -219,8 +279,8 @@ def study(images, conditions, seeds, epochs, folder):
         A training of each condition with each.
     epochs : int
     folder : path
-        The runs go into `folder/runs`, the summary to `folder/DATA.json`, its figure to `folder/DATA.png`, pictures and their
-        crops to `folder/DATA_pictures.png` and `folder/DATA_crops.png`.
+        The runs go into `folder/runs`, the summary to `folder/DATA.json`, its figure to `folder/DATA.png`, images and their
+        crops to `folder/DATA_images.png` and `folder/DATA_crops.png`.
 
     Returns
     -------
@@ -228,19 +288,40 @@ def study(images, conditions, seeds, epochs, folder):
         As in the .json file.
     """
     folders = train_all(images, conditions, seeds, epochs, folder / "runs")
-    record = {"data": images.name, "num_train": len(images.train), "epochs": epochs, "seeds": list(seeds),
-              "num_images": min(runs.NUM_MEASURED, len(images.validation)), "conditions": conditions,
-              "kid_features": classifier.classifier_for(images).about,
-              "losses": {name: json.loads((path / "metrics.json").read_text())["final"]
-                         for (name, seed), path in folders.items() if seed == seeds[0]},
-              "measures": summarize(measure_all(images, folders))}
-    figure = figures.show_intervals(record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)")
+    record = {
+        "data": images.name,
+        "num_train": len(images.train),
+        "epochs": epochs,
+        "seeds": list(seeds),
+        "num_images": min(runs.NUM_MEASURED, len(images.validation)),
+        "conditions": conditions,
+        "kid_features": classifier.classifier_for(images).about,
+        "losses": {
+            name: json.loads((path / "metrics.json").read_text())["final"]
+            for (name, seed), path in folders.items()
+            if seed == seeds[0]
+        },
+        "measures": summarize(measure_all(images, folders)),
+    }
+    figure = figures.show_intervals(
+        record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)"
+    )
     figures.save(figure, folder / f"{images.name}.png")
     rows, scale = reconstructions(images, folders, 6), 4 if images.image_shape[1] > 28 else 8
-    figures.save(figures.show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale), crops_file(images.name, folder))
-    shown = {name: pictures[:4] for name, pictures in rows.items() if name in SHOWN or images.image_shape[1] == 28}
-    figures.save(figures.show_rows(shown, f"{images.title}: the same pictures", 2), folder / f"{images.name}_pictures.png")
-    with replacing(folder / f"{images.name}.json") as file:
+    figures.save(
+        figures.show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale),
+        crops_file(images.name, folder),
+    )
+    shown = {
+        name: pictures[:4]
+        for name, pictures in rows.items()
+        if name in SHOWN or images.image_shape[1] == 28
+    }
+    figures.save(
+        figures.show_rows(shown, f"{images.title}: the same pictures", 2),
+        folder / f"{images.name}_images.png",
+    )
+    with atomic_write(folder / f"{images.name}.json") as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
 
@@ -251,16 +332,24 @@ def conclusions(record):
     for name, found in record["measures"].items():
         if "difference" not in found["psnr"] or name in CONTROLS:
             continue
-        changes = [_change(found[key], record["measures"][PLAIN][key], *words) for key, words in WORDS.items()]
+        changes = [
+            _change(found[key], record["measures"][PLAIN][key], *words)
+            for key, words in WORDS.items()
+        ]
         shown = ", ".join(change for change in changes if change) or "no difference shown"
         sentences.append(f"{name}: {shown}; PSNR {found['psnr']['difference']:+.2f} dB.")
     return sentences
 
 
-WORDS = {"edge_gradient_ratio": ("sharper on edges", "softer on edges"),
-         "off_edge_gradient_ratio": ("more gradient off edges", "less gradient off edges"),
-         "gmsd": ("gradients further from the original's (GMSD)", "gradients nearer to the original's (GMSD)"),
-         "kid": ("larger kernel distance", "smaller kernel distance")}
+WORDS = {
+    "edge_gradient_ratio": ("sharper on edges", "softer on edges"),
+    "off_edge_gradient_ratio": ("more gradient off edges", "less gradient off edges"),
+    "gmsd": (
+        "gradients further from the original's (GMSD)",
+        "gradients nearer to the original's (GMSD)",
+    ),
+    "kid": ("larger kernel distance", "smaller kernel distance"),
+}
 
 
 def _change(row, plain, more, less):
@@ -285,14 +374,25 @@ def load_summary(name, folder=None):
     record = read_json(path)
     try:
         rows = [row for found in record["measures"].values() for row in found.values()]
-        numbers = [number for row in rows for value in row.values() for number in (value if isinstance(value, list) else [value])]
-        right = (all({"mean", "by_seed"} <= row.keys() for row in rows)
-                 and all(type(number) is float and np.isfinite(number) for number in numbers) and PLAIN in record["measures"]
-                 and {"data", "num_train", "epochs", "seeds", "num_images", "losses", "kid_features"} <= record.keys())
+        numbers = [
+            number
+            for row in rows
+            for value in row.values()
+            for number in (value if isinstance(value, list) else [value])
+        ]
+        right = (
+            all({"mean", "by_seed"} <= row.keys() for row in rows)
+            and all(type(number) is float and np.isfinite(number) for number in numbers)
+            and PLAIN in record["measures"]
+            and {"data", "num_train", "epochs", "seeds", "num_images", "losses", "kid_features"}
+            <= record.keys()
+        )
     except (KeyError, TypeError, AttributeError):
         right = False
     if not right:
-        raise ValueError(f"{path} is not the summary of a study, or not all of its numbers are finite: restore it (git checkout) or run `make study`")
+        raise ValueError(
+            f"{path} is not the summary of a study, or not all of its numbers are finite: restore it (git checkout) or run `make study`"
+        )
     return record
 
 
@@ -308,15 +408,28 @@ def _committed():
 def main():
     """Run the studies of all sets there are: MNIST, drawn faces, real faces."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("sets", nargs="*", help="mnist, drawn (faces), anime, digits (drawn); by default the first three, those that are there")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each condition (at least 1)")
+    parser.add_argument(
+        "sets",
+        nargs="*",
+        help="mnist, drawn (faces), anime, digits (drawn); by default the first three, those that are there",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="trainings of each condition (at least 1)"
+    )
     arguments = parser.parse_args()
-    load = {"mnist": lambda: data.load_digits("mnist"), "digits": lambda: data.load_digits("drawn"),
-            "drawn": lambda: data.load_faces("drawn"), "anime": lambda: data.load_faces("anime")}
+    load = {
+        "mnist": lambda: data.load_digits("mnist"),
+        "digits": lambda: data.load_digits("drawn"),
+        "drawn": lambda: data.load_faces("drawn"),
+        "anime": lambda: data.load_faces("anime"),
+    }
     unknown = [name for name in arguments.sets if name not in load]
     if unknown or arguments.seeds < 1:
-        parser.error(f"unknown set {unknown[0]!r}; choose from {', '.join(load)}" if unknown else
-                     f"--seeds must be at least 1; found {arguments.seeds}")
+        parser.error(
+            f"unknown set {unknown[0]!r}; choose from {', '.join(load)}"
+            if unknown
+            else f"--seeds must be at least 1; found {arguments.seeds}"
+        )
     for name in arguments.sets or ("mnist", "drawn", "anime"):
         try:
             images = load[name]()
@@ -326,7 +439,13 @@ def main():
             print(f"left out: {error}")
             continue
         num_train, epochs = SIZES[images.name]
-        study(images.first(num_train), CONDITIONS[images.name], range(arguments.seeds), epochs, _committed())
+        study(
+            images.first(num_train),
+            CONDITIONS[images.name],
+            range(arguments.seeds),
+            epochs,
+            _committed(),
+        )
 
 
 if __name__ == "__main__":

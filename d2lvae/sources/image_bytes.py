@@ -1,9 +1,10 @@
 """What image files are, by their bytes: their kind, and their pixels without the metadata."""
+
 import re
 import struct
 import zlib
 
-from ..storage.files import regular
+from ..storage.files import regular_file
 
 __all__ = ["READ", "kind_of", "misnamed", "without_metadata"]
 
@@ -34,21 +35,24 @@ OTHERS = {
     "Git LFS pointer": rb"version https://git-lfs",
     "text": rb"[\t\n\r -~]+\Z",
 }
-PNG_METADATA = (b"acTL bKGD cHRM cICP eXIf fcTL fdAT gAMA hIST iCCP iTXt pHYs sBIT sPLT sRGB "
-                b"tEXt tIME zTXt").split()
+PNG_METADATA = (
+    b"acTL bKGD cHRM cICP eXIf fcTL fdAT gAMA hIST iCCP iTXt pHYs sBIT sPLT sRGB " b"tEXt tIME zTXt"
+).split()
 SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp"}
 
 
 def kind_of(path):
     """What a file is by its first bytes, as a key of `READ`, `OTHER_IMAGES` or `OTHERS`; '' for anything else."""
-    with open(regular(path), "rb") as file:
+    with open(regular_file(path), "rb") as file:
         start = file.read(512)
     kinds = {**READ, **OTHER_IMAGES, **OTHERS}
-    return next((kind for kind, pattern in kinds.items() if re.match(pattern, start, re.DOTALL)), "")
+    return next(
+        (kind for kind, pattern in kinds.items() if re.match(pattern, start, re.DOTALL)), ""
+    )
 
 
 def misnamed(path):
-    """Why a file without a picture's suffix is left out; '' for one that is no image."""
+    """Why a file without a image's suffix is left out; '' for one that is no image."""
     kind = kind_of(path)
     if kind in READ:
         return f"{kind} of another suffix (rename to {SUFFIX_OF[kind]})"
@@ -70,11 +74,11 @@ def without_metadata(content):
 def _jpeg_pixels(content):
     yield content[:2]
     at = 2
-    while len(content) >= at + 4 and content[at] == 0xff and content[at + 1] != 0xda:
-        marker, (length,) = content[at + 1], struct.unpack(">H", content[at + 2:at + 4])
-        segment = content[at:at + 2 + max(2, length)]
-        is_metadata = marker == 0xfe or 0xe0 <= marker <= 0xef
-        says_colours = marker in (0xe0, 0xee) and length >= 14  # JFIF, Adobe
+    while len(content) >= at + 4 and content[at] == 0xFF and content[at + 1] != 0xDA:
+        marker, (length,) = content[at + 1], struct.unpack(">H", content[at + 2 : at + 4])
+        segment = content[at : at + 2 + max(2, length)]
+        is_metadata = marker == 0xFE or 0xE0 <= marker <= 0xEF
+        says_colours = marker in (0xE0, 0xEE) and length >= 14  # JFIF, Adobe
         if not is_metadata or says_colours or segment[4:10] == b"Exif\0\0":
             yield segment
         at += len(segment)
@@ -85,8 +89,8 @@ def _png_pixels(content):
     yield content[:8]
     at = 8
     while at < len(content):
-        length, kind = struct.unpack(">I4s", content[at:at + 8].ljust(8, b"\0"))
-        chunk = content[at:at + 12 + length]
+        length, kind = struct.unpack(">I4s", content[at : at + 8].ljust(8, b"\0"))
+        chunk = content[at : at + 12 + length]
         right = zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]
         if kind not in PNG_METADATA or kind == b"eXIf" and right:
             yield chunk
@@ -96,8 +100,8 @@ def _png_pixels(content):
 def _webp_pixels(content):
     kept, at = [], 12
     while at < len(content):
-        kind, length = struct.unpack("<4sI", content[at:at + 8].ljust(8, b"\0"))
-        chunk = content[at:at + 8 + length + length % 2]
+        kind, length = struct.unpack("<4sI", content[at : at + 8].ljust(8, b"\0"))
+        chunk = content[at : at + 8 + length + length % 2]
         is_whole = len(chunk) == 8 + length + length % 2
         if kind not in (b"ICCP", b"XMP ", b"EXIF") or kind == b"EXIF" and is_whole:
             kept.append(chunk)

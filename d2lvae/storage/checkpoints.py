@@ -4,6 +4,7 @@ Nothing is pickled, so loading a file cannot run code.  A file is written under 
 then put in place, so it is whole or not there; the last but one checkpoint stays beside the last.
 What a checksum cannot tell (weights that are no numbers, a record of another kind) is looked at as well.
 """
+
 import json
 import math
 import os
@@ -14,15 +15,30 @@ import mxnet as mx
 import numpy as np
 
 from ..discriminators import Discriminator
-from .files import regular, replacing
-from .records import arguments_of, describe
 from ..vae import VAE
+from .files import atomic_write, regular_file
+from .records import arguments_of, describe
 
-__all__ = ["CheckpointError", "build", "save_net", "load_net", "net_arrays", "set_net_arrays",
-           "save_checkpoint", "load_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "build",
+    "save_net",
+    "load_net",
+    "get_weights",
+    "set_weights",
+    "save_checkpoint",
+    "load_checkpoint",
+]
 
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
-NEEDED = {"epoch", "loss", "pixel_loss", "kl", "seconds", "images_per_second"}  # in the record of an epoch
+NEEDED = {
+    "epoch",
+    "loss",
+    "pixel_loss",
+    "kl",
+    "seconds",
+    "images_per_second",
+}  # in the record of an epoch
 
 
 class CheckpointError(ValueError):
@@ -32,7 +48,7 @@ class CheckpointError(ValueError):
 def write_arrays(path, arrays, record):
     """Write named arrays and a record (anything JSON can hold) to one .npz file, whole or not at all."""
     text = np.frombuffer(json.dumps(record).encode(), np.uint8)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, record=text, **arrays)
 
 
@@ -46,15 +62,19 @@ def read_arrays(path):
     """
     path = pathlib.Path(path)
     try:
-        with zipfile.ZipFile(regular(path)) as archive:
+        with zipfile.ZipFile(regular_file(path)) as archive:
             members = _stored(path, archive)
             damaged = archive.testzip()  # compares the checksum of every array
         if damaged:
             raise CheckpointError(f"{path} is damaged: {damaged} has the wrong checksum")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        if len(arrays) != len(members) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise CheckpointError(f"{path} is not a file of this project's weights: not everything in it is an array of a name of its own")
+        if len(arrays) != len(members) or not all(
+            isinstance(array, np.ndarray) for array in arrays.values()
+        ):
+            raise CheckpointError(
+                f"{path} is not a file of this project's weights: not everything in it is an array of a name of its own"
+            )
         record = json.loads(arrays.pop("record").tobytes().decode())
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
@@ -73,27 +93,33 @@ def _stored(path, archive):
     """What is in a .npz file, none of it packed."""
     members = archive.infolist()
     if sum(one.file_size for one in members) > path.stat().st_size:
-        raise CheckpointError(f"{path} is not a file of this project's weights: its arrays are packed, and might be of any size")
+        raise CheckpointError(
+            f"{path} is not a file of this project's weights: its arrays are packed, and might be of any size"
+        )
     return members
 
 
-def net_arrays(net):
+def get_weights(net):
     """A net's parameters and running statistics as numpy arrays, by their names within the net."""
     mx.nd.waitall()  # MXNet's engine does not know when BatchNorm's running statistics are ready
-    return {name[len(net.prefix):]: parameter.data().asnumpy()
-            for name, parameter in net.collect_params().items()}
+    return {
+        name[len(net.prefix) :]: parameter.data().asnumpy()
+        for name, parameter in net.collect_params().items()
+    }
 
 
-def set_net_arrays(net, arrays):
-    """Give a net the parameters that :func:`net_arrays` took from one like it.
+def set_weights(net, arrays):
+    """Give a net the parameters that :func:`get_weights` took from one like it.
 
     Raises
     ------
     CheckpointError
         Names, shapes or kinds differ, or there is what is no number among them.
     """
-    parameters = {name[len(net.prefix):]: p for name, p in net.collect_params().items()}
-    check_arrays(arrays, {name: (tuple(p.shape), np.dtype(p.dtype)) for name, p in parameters.items()})
+    parameters = {name[len(net.prefix) :]: p for name, p in net.collect_params().items()}
+    check_arrays(
+        arrays, {name: (tuple(p.shape), np.dtype(p.dtype)) for name, p in parameters.items()}
+    )
     for name, parameter in parameters.items():
         parameter.set_data(mx.nd.array(arrays[name], dtype=arrays[name].dtype))
 
@@ -108,7 +134,9 @@ def check_arrays(arrays, expected):
     found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     if found != expected:
         name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-        raise CheckpointError(f"weights of another net: {name} should have shape {_shown(expected, name)}, found {_shown(found, name)}")
+        raise CheckpointError(
+            f"weights of another net: {name} should have shape {_shown(expected, name)}, found {_shown(found, name)}"
+        )
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise CheckpointError(f"not all numbers in {name} are finite")
@@ -146,15 +174,22 @@ def build(config, ctx=None, arrays=None):
     """
     kind, classes = config.get("net"), net_classes()
     if not isinstance(kind, str) or kind not in classes:
-        raise CheckpointError(f"unknown net {kind!r}; known are {', '.join(classes)}. If it is a class of your own, define or import "
-                              "it first")
+        raise CheckpointError(
+            f"unknown net {kind!r}; known are {', '.join(classes)}. If it is a class of your own, define or import "
+            "it first"
+        )
     if "layers" in config:
-        raise CheckpointError(f"this {kind}'s layers had been changed by hand before it was saved. Make it again in the same way, then "
-                              "load_net(path, net=...) gives it these weights")
+        raise CheckpointError(
+            f"this {kind}'s layers had been changed by hand before it was saved. Make it again in the same way, then "
+            "load_net(path, net=...) gives it these weights"
+        )
     arguments = arguments_of(config)
     for name, value in arguments.items() if arrays else ():
         most = len(arrays) if name == "num_layers" else sum(array.size for array in arrays.values())
-        if any(isinstance(number, (int, float)) and not 0 <= number <= most for number in (value if isinstance(value, list) else [value])):
+        if any(
+            isinstance(number, (int, float)) and not 0 <= number <= most
+            for number in (value if isinstance(value, list) else [value])
+        ):
             raise CheckpointError(f"{name} is {value!r}, which these weights cannot have")
     try:
         net = classes[kind](**arguments)
@@ -162,7 +197,13 @@ def build(config, ctx=None, arrays=None):
     except Exception as error:  # of many kinds: what a file says may be anything
         raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
     if arrays:
-        check_arrays(arrays, {name[len(net.prefix):]: (tuple(p.shape), np.dtype(p.dtype)) for name, p in net.collect_params().items()})
+        check_arrays(
+            arrays,
+            {
+                name[len(net.prefix) :]: (tuple(p.shape), np.dtype(p.dtype))
+                for name, p in net.collect_params().items()
+            },
+        )
     net.initialize(mx.init.Zero(), ctx=ctx or mx.cpu())
     net.hybridize(static_alloc=True)
     return net
@@ -178,7 +219,7 @@ def save_net(path, net):
     net : HybridBlock
         A VAE or a Discriminator, of the package or of one's own.
     """
-    write_arrays(path, net_arrays(net), {"config": describe(net)})
+    write_arrays(path, get_weights(net), {"config": describe(net)})
 
 
 def load_net(path, ctx=None, net=None):
@@ -203,12 +244,18 @@ def load_net(path, ctx=None, net=None):
         The file is missing, damaged, not one of a net, or of a class that is not defined.
     """
     arrays, record = read_arrays(path)
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "net" not in record["config"]:
-        raise CheckpointError(f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
-                              "beside it, vae.npz and perhaps disc.npz)")
+    if (
+        not isinstance(record, dict)
+        or not isinstance(record.get("config"), dict)
+        or "net" not in record["config"]
+    ):
+        raise CheckpointError(
+            f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
+            "beside it, vae.npz and perhaps disc.npz)"
+        )
     try:
         net = build(record["config"], ctx, arrays) if net is None else net
-        set_net_arrays(net, arrays)
+        set_weights(net, arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return net
@@ -238,7 +285,10 @@ def save_checkpoint(folder, arrays, record):
             _keep(latest, previous)
         write_arrays(latest, arrays, record)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror or error}; with resume True the run goes on after the last epoch that was kept") from None
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}; with resume True the run goes on after the last epoch that was kept",
+        ) from None
 
 
 def _keep(latest, previous):
@@ -249,7 +299,7 @@ def _keep(latest, previous):
     try:
         os.link(latest, spare)
     except OSError:  # a file system without hard links
-        with replacing(previous) as file:
+        with atomic_write(previous) as file:
             file.write(latest.read_bytes())
     else:
         os.replace(spare, previous)
@@ -280,20 +330,37 @@ def check_training(arrays, record, like, epoch_steps):
         Saying which array or which part of the record it is.
     """
     check_arrays(arrays, {name: (array.shape, array.dtype) for name, array in like.items()})
-    below = [name for name, array in arrays.items() if "_adam/var/" in name and array.size and array.min() < 0]
+    below = [
+        name
+        for name, array in arrays.items()
+        if "_adam/var/" in name and array.size and array.min() < 0
+    ]
     if below:
         raise CheckpointError(f"{below[0]} are means of squares, and some are below 0")
     history, steps, threads = (record.get(name) for name in ("history", "steps", "threads"))
     if not isinstance(history, list):
         raise CheckpointError("its history is not a list of epochs")
     for number, epoch in enumerate(history):
-        if not isinstance(epoch, dict) or epoch.get("epoch") != number or not all(map(_is_finite, epoch.values())) or not NEEDED <= epoch.keys():
-            raise CheckpointError(f"epoch {number} of its history is not one with finite losses: {str(epoch)[:200]}")
+        if (
+            not isinstance(epoch, dict)
+            or epoch.get("epoch") != number
+            or not all(map(_is_finite, epoch.values()))
+            or not NEEDED <= epoch.keys()
+        ):
+            raise CheckpointError(
+                f"epoch {number} of its history is not one with finite losses: {str(epoch)[:200]}"
+            )
     nets = {name.split("/")[0] for name in like if not name.split("/")[0].endswith("_adam")}
     most = len(history) * epoch_steps
-    if (not isinstance(steps, dict) or steps.keys() != nets or not all(type(number) is int and 0 <= number <= most for number in steps.values())
-            or steps["vae"] != most):
-        raise CheckpointError(f"its steps are {str(steps)[:200]}; expected {most} of the VAE after {len(history)} epochs, and of no other net more")
+    if (
+        not isinstance(steps, dict)
+        or steps.keys() != nets
+        or not all(type(number) is int and 0 <= number <= most for number in steps.values())
+        or steps["vae"] != most
+    ):
+        raise CheckpointError(
+            f"its steps are {str(steps)[:200]}; expected {most} of the VAE after {len(history)} epochs, and of no other net more"
+        )
     if not isinstance(threads, dict):
         raise CheckpointError(f"its threads are not named: {str(threads)[:200]}")
 
@@ -303,7 +370,7 @@ def epochs_kept(folder, config, usual):
     found = -1
     for name in (LATEST, PREVIOUS):
         try:
-            path = regular(pathlib.Path(folder) / name)
+            path = regular_file(pathlib.Path(folder) / name)
             with zipfile.ZipFile(path) as archive:
                 _stored(path, archive)
             with np.load(path, allow_pickle=False) as file:
@@ -355,11 +422,16 @@ def load_checkpoint(folder, config, usual=None, like=None, epoch_steps=0):
             damage.append(str(error))
             continue
         there, here = {**(usual or {}), **found}, {**(usual or {}), **config}
-        differing = [f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
-                     for name in sorted({*there, *here} - {"epochs"}) if there.get(name) != here.get(name)]
+        differing = [
+            f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+            for name in sorted({*there, *here} - {"epochs"})
+            if there.get(name) != here.get(name)
+        ]
         if differing:
-            raise CheckpointError(f"{path} is of another configuration ({'; '.join(differing)}). "
-                                  "Give the same parameters, or resume False to begin anew")
+            raise CheckpointError(
+                f"{path} is of another configuration ({'; '.join(differing)}). "
+                "Give the same parameters, or resume False to begin anew"
+            )
         try:
             if like is not None:
                 check_training(arrays, record, like, epoch_steps)
@@ -372,6 +444,9 @@ def load_checkpoint(folder, config, usual=None, like=None, epoch_steps=0):
             print(f"{damage[0]}; set aside as {aside.name}. Going on from the one before it.")
         return arrays, record
     if damage:
-        raise CheckpointError("no checkpoint can be used: " + "; ".join(damage) +
-                              ". Set resume to False to begin anew")
+        raise CheckpointError(
+            "no checkpoint can be used: "
+            + "; ".join(damage)
+            + ". Set resume to False to begin anew"
+        )
     return None

@@ -1,4 +1,5 @@
 """Files that are either wholly written or not there, folders that one process has to itself, and readers that do not wait for ever."""
+
 import contextlib
 import errno
 import fcntl
@@ -8,12 +9,22 @@ import pathlib
 import socket
 import stat
 
-__all__ = ["Busy", "alone", "read_json", "regular", "replacing"]
+__all__ = ["Busy", "file_lock", "read_json", "regular_file", "atomic_write"]
 
-_ADVICE = {errno.ENOSPC: "free some room on the disk", errno.EDQUOT: "free some of your quota",
-           errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
-           errno.EACCES: "make the folder writable", errno.EPERM: "make the folder writable", errno.EROFS: "choose a writable folder"}
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # file systems that have none
+_ADVICE = {
+    errno.ENOSPC: "free some room on the disk",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
+    errno.EACCES: "make the folder writable",
+    errno.EPERM: "make the folder writable",
+    errno.EROFS: "choose a writable folder",
+}
+_NO_LOCKS = (
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+)  # file systems that have none
 
 
 class Busy(RuntimeError):
@@ -21,7 +32,7 @@ class Busy(RuntimeError):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """A binary file that takes the place of `path` once the block has ended without an error.
 
     After a kill or a power cut `path` is what it was before or what it was to become: the bytes are on the
@@ -47,8 +58,11 @@ def replacing(path):
             temporary.unlink()
         if isinstance(error, OSError):
             advice = _ADVICE.get(error.errno, "see to the disk")
-            raise OSError(error.errno, f"{path} could not be written ({error.strerror or error}): "
-                          f"{advice} and start again; an earlier version is unchanged") from None
+            raise OSError(
+                error.errno,
+                f"{path} could not be written ({error.strerror or error}): "
+                f"{advice} and start again; an earlier version is unchanged",
+            ) from None
         raise
 
 
@@ -56,8 +70,13 @@ def _sweep(path):
     """Remove what processes that were killed while they wrote `path` have left: it would take up room for ever."""
     start = f".{path.name}."
     for name in os.listdir(path.parent):
-        number = name[len(start):-len(".part")]
-        if name.startswith(start) and name.endswith(".part") and number.isdigit() and not _is_alive(int(number)):
+        number = name[len(start) : -len(".part")]
+        if (
+            name.startswith(start)
+            and name.endswith(".part")
+            and number.isdigit()
+            and not _is_alive(int(number))
+        ):
             with contextlib.suppress(OSError):
                 (path.parent / name).unlink()
 
@@ -85,7 +104,7 @@ def _sync_folder(folder):
 
 
 @contextlib.contextmanager
-def alone(path):
+def file_lock(path):
     """Hold the lock file at `path` during the block.  The system gives the lock back when the process ends, however it ends.
 
     On a network drive it holds between machines if the drive's server has locks (NFS has); where there are none, that is said.
@@ -105,7 +124,9 @@ def alone(path):
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(path)  # before the lock is given back: a file that is found is somebody's, or a dead one's
+            os.unlink(
+                path
+            )  # before the lock is given back: a file that is found is somebody's, or a dead one's
         file.close()
 
 
@@ -119,7 +140,10 @@ def _locked(path):
             file.close()  # its owner removed it between our two calls
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                print(f"note: {path.parent} is on a file system without locks, so nothing keeps another process out of it", flush=True)
+                print(
+                    f"note: {path.parent} is on a file system without locks, so nothing keeps another process out of it",
+                    flush=True,
+                )
                 return file
             file.seek(0)
             holder = file.read() or "another process"
@@ -129,7 +153,7 @@ def _locked(path):
             raise
 
 
-def regular(path):
+def regular_file(path):
     """The path again, if a file is there.
 
     Raises
@@ -151,7 +175,7 @@ def read_json(path):
         Naming the file: it is missing, cannot be read, is cut short, or nested too deeply.
     """
     try:
-        return json.loads(pathlib.Path(regular(path)).read_text(encoding="utf-8"))
+        return json.loads(pathlib.Path(regular_file(path)).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:

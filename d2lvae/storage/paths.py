@@ -2,6 +2,7 @@
 
 Nothing here imports mxnet.
 """
+
 import contextlib
 import ctypes
 import os
@@ -9,11 +10,27 @@ import pathlib
 import platform
 import sys
 
-__all__ = ["has_bfloat16", "watched", "on_notebook_page", "denormals_as_zero", "project_root", "data_root", "results_root", "shown", "printable", "say"]
+__all__ = [
+    "has_bfloat16",
+    "is_interactive",
+    "in_notebook",
+    "denormals_as_zero",
+    "project_root",
+    "data_root",
+    "results_root",
+    "display_path",
+    "printable",
+    "say",
+]
 
 _FloatingPointMode = ctypes.c_uint32 * 8  # glibc's fenv_t on x86-64; the last word is MXCSR
-_LIBM = (ctypes.CDLL("libm.so.6") if sys.platform == "linux" and platform.machine() == "x86_64"
-         and platform.libc_ver()[0] == "glibc" else None)
+_LIBM = (
+    ctypes.CDLL("libm.so.6")
+    if sys.platform == "linux"
+    and platform.machine() == "x86_64"
+    and platform.libc_ver()[0] == "glibc"
+    else None
+)
 
 
 def has_bfloat16():
@@ -24,12 +41,12 @@ def has_bfloat16():
         return False
 
 
-def watched():
+def is_interactive():
     """Whether a person sees this process's output as it comes: at a terminal or in a notebook's page."""
-    return sys.stdout.isatty() or on_notebook_page()
+    return sys.stdout.isatty() or in_notebook()
 
 
-def on_notebook_page():
+def in_notebook():
     """Whether a page (JupyterLab, Notebook 7, VS Code) has sent the code that is running.
 
     A page names the cell that it sends.  papermill, nbconvert and nbval do not, nor does a process that a cell starts.
@@ -94,8 +111,10 @@ def check_clone():
     here, package = project_root(), pathlib.Path(__file__).resolve().parent.parent.parent
     meant = str(package) in os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if _is_project(here) and _is_project(package) and not here.samefile(package) and not meant:
-        raise ImportError(f"this is the clone {here}, but the package d2lvae is that of {package}. Run `make setup` here and use "
-                          f"this clone's .venv, or go to the other clone")
+        raise ImportError(
+            f"this is the clone {here}, but the package d2lvae is that of {package}. Run `make setup` here and use "
+            f"this clone's .venv, or go to the other clone"
+        )
 
 
 def data_root():
@@ -112,7 +131,7 @@ def results_root(results_dir=""):
     return project_root() / pathlib.Path(os.path.expandvars(results_dir or "results")).expanduser()
 
 
-def shown(path):
+def display_path(path):
     """A path as people read it: from the project's folder on where it is inside, else whole."""
     path, root = (pathlib.Path(os.path.realpath(place)) for place in (path, project_root()))
     return path.relative_to(root).as_posix() if root in path.parents else str(path)

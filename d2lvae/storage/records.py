@@ -1,4 +1,5 @@
 """What a run depends on, taken from what is used; and the name of the folder that its results are in."""
+
 import zlib
 
 import mxnet as mx
@@ -6,14 +7,29 @@ import mxnet as mx
 from ..config import DEFAULTS, ParameterError
 from ..data import FACES
 
-__all__ = ["RunBusy", "RunError", "OPTIONAL", "check_images", "check_nets", "run_name", "settings_of"]
+__all__ = [
+    "RunBusy",
+    "RunError",
+    "OPTIONAL",
+    "check_images",
+    "check_nets",
+    "run_name",
+    "settings_of",
+]
 
 TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
 # In the settings only if they are on: what a record means that does not name them.
 OF_DISCRIMINATORS = ("learned_loss", "feature_weight", "disc_lr", "num_solo_epochs")
 OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision")}
 # Folder names tell only what differs from the original project's settings.
-USUAL = {"lr": 1e-3, "batch_size": 64, "pixel_weight": 1.0, "kl_weight": 1.0, "seed": 0, "num_train": 0}
+USUAL = {
+    "lr": 1e-3,
+    "batch_size": 64,
+    "pixel_weight": 1.0,
+    "kl_weight": 1.0,
+    "seed": 0,
+    "num_train": 0,
+}
 USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
 USUAL_IMAGE_SIZE = 64  # of faces
 # What the original's folder names tell of each net; of a net of one's own they tell all numbers.
@@ -21,9 +37,16 @@ NAMES = {"ConvDisc": "ConvDisc_LeakyReLU", "ResNetDisc": "ResNet"}
 STRINGS = {"upsampling": "transposed", "name": "resnet18_v1"}  # told where they differ from these
 LABELS = {"name": "disc_net"}
 # Parameters of a notebook, and what the nets' own records call them.
-OF_VAE = {name: name for name in ("num_latents", "num_layers", "num_hiddens", "base_channels", "upsampling")}
-OF_DISC = {"disc_num_layers": "num_layers", "disc_num_hiddens": "num_hiddens",
-           "disc_base_channels": "base_channels", "disc_net": "name"}
+OF_VAE = {
+    name: name
+    for name in ("num_latents", "num_layers", "num_hiddens", "base_channels", "upsampling")
+}
+OF_DISC = {
+    "disc_num_layers": "num_layers",
+    "disc_num_hiddens": "num_hiddens",
+    "disc_base_channels": "base_channels",
+    "disc_net": "name",
+}
 SETS = {"mnist": ("MNIST",), "anime": ("anime",), "drawn": ("drawn_digits", "drawn_faces")}
 
 
@@ -66,10 +89,20 @@ def _unusual(settings, nets, faces):
         found["image_size"] = nets[0]["image_shape"][1]
     if len(nets) == 2 and not faces:
         usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
-    strings = [(LABELS.get(name, name), value) for net in nets for name, value in net.items()
-               if type(value) is str and name != "net" and value != STRINGS.get(name)]
-    weights = [(f"{part}_weights", checksum) for part, checksum in settings.get("own_weights", {}).items()]
-    return [(name, found[name]) for name, value in usual.items() if found[name] != value] + strings + weights
+    strings = [
+        (LABELS.get(name, name), value)
+        for net in nets
+        for name, value in net.items()
+        if type(value) is str and name != "net" and value != STRINGS.get(name)
+    ]
+    weights = [
+        (f"{part}_weights", checksum) for part, checksum in settings.get("own_weights", {}).items()
+    ]
+    return (
+        [(name, found[name]) for name, value in usual.items() if found[name] != value]
+        + strings
+        + weights
+    )
 
 
 def settings_of(vae, images, config, discriminator=None):
@@ -103,10 +136,18 @@ def settings_of(vae, images, config, discriminator=None):
     settings = {name: getattr(config, name) for name in TRAINING}
     if callable(config.pixel_loss):
         settings["pixel_loss"] = config.pixel_loss.__name__
-    settings.update(num_train=images.num_first, data=images.name, data_sha256=images.sha256(), vae=describe(vae))
+    settings.update(
+        num_train=images.num_first, data=images.name, data_sha256=images.sha256(), vae=describe(vae)
+    )
     if discriminator is not None:
         settings.update(disc=describe(discriminator), disc_weight=config.disc_weight)
-        settings.update({name: getattr(config, name) for name in OF_DISCRIMINATORS if getattr(config, name) != DEFAULTS[name]})
+        settings.update(
+            {
+                name: getattr(config, name)
+                for name in OF_DISCRIMINATORS
+                if getattr(config, name) != DEFAULTS[name]
+            }
+        )
         if config.learned_loss == "features":
             settings["disc_weight"] = 0.0  # the adversarial loss does not count
     if config.precision != DEFAULTS["precision"]:
@@ -124,15 +165,31 @@ def check_images(images, config):
     """
     mend = "run the cell that loads the images again, or give the parameter that fits them"
     limit, number = config.num_train, len(images.train)
-    if limit != images.num_first and not (images.num_first == 0 and limit >= number) and (limit or "num_train" in config.given):
-        raise ParameterError(f"num_train is {limit}, but these images are {number:,} for training "
-                             f"({'the first ones' if images.num_first else 'all of a set'}): {mend}")
-    known = {"data": images.name in SETS.get(config.data, (images.name,)), "seed": images.seed in (None, config.given.get("seed")),
-             "image_size": images.name not in FACES or config.given.get("image_size") == images.image_shape[1]}
+    if (
+        limit != images.num_first
+        and not (images.num_first == 0 and limit >= number)
+        and (limit or "num_train" in config.given)
+    ):
+        raise ParameterError(
+            f"num_train is {limit}, but these images are {number:,} for training "
+            f"({'the first ones' if images.num_first else 'all of a set'}): {mend}"
+        )
+    known = {
+        "data": images.name in SETS.get(config.data, (images.name,)),
+        "seed": images.seed in (None, config.given.get("seed")),
+        "image_size": images.name not in FACES
+        or config.given.get("image_size") == images.image_shape[1],
+    }
     found = {"data": images.name, "seed": images.seed, "image_size": images.image_shape[1]}
     for name, agrees in known.items():
-        if name in config.given and not agrees and any(images.name in names for names in SETS.values()):
-            raise ParameterError(f"{name} is {config.given[name]!r}, but these images are {images} ({name} {found[name]!r}): {mend}")
+        if (
+            name in config.given
+            and not agrees
+            and any(images.name in names for names in SETS.values())
+        ):
+            raise ParameterError(
+                f"{name} is {config.given[name]!r}, but these images are {images} ({name} {found[name]!r}): {mend}"
+            )
 
 
 def check_nets(vae, discriminator, config):
@@ -149,15 +206,21 @@ def check_nets(vae, discriminator, config):
         for name, own in names.items() if net is not None else ():
             wanted, found = getattr(config, name), net.config.get(own, STRINGS.get(own))
             if None not in (wanted, found) and wanted != found:
-                raise ParameterError(f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the cell that "
-                                     "makes the net again, or give the parameter that fits it")
+                raise ParameterError(
+                    f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the cell that "
+                    "makes the net again, or give the parameter that fits it"
+                )
     for name in ("disc_weight", *OF_DISCRIMINATORS):
         value = getattr(config, name)
         if discriminator is None and value not in (DEFAULTS[name], 0.0):
-            raise RunError(f"{name} is {value}, but this experiment has no discriminator: give {DEFAULTS[name]}, or take a "
-                           "notebook that has one")
+            raise RunError(
+                f"{name} is {value}, but this experiment has no discriminator: give {DEFAULTS[name]}, or take a "
+                "notebook that has one"
+            )
     if config.precision != "float32" and not any(map(_has_convolutions, (vae, discriminator))):
-        raise ParameterError("precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32")
+        raise ParameterError(
+            "precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32"
+        )
 
 
 def _has_convolutions(net):
@@ -178,8 +241,10 @@ def describe(net):
     try:
         again = type(net)(**arguments)
     except TypeError as error:
-        raise RunError(f"{type(net).__name__} cannot be made again from {arguments} ({error}): its __init__ must take the arguments that "
-                       "it hands to super().__init__ under the same names, and hand on all that it takes") from None
+        raise RunError(
+            f"{type(net).__name__} cannot be made again from {arguments} ({error}): its __init__ must take the arguments that "
+            "it hands to super().__init__ under the same names, and hand on all that it takes"
+        ) from None
     if layers == layers_of(again):
         return net.config
     return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
@@ -194,5 +259,7 @@ def layers_of(net):
     """A net's layers as text: their kinds, sizes and activations, also where their inputs' widths were left open."""
     if any(0 in (parameter.shape or (0,)) for parameter in net.collect_params().values()):
         net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
-    shapes = {name[len(net.prefix):]: parameter.shape for name, parameter in net.collect_params().items()}
+    shapes = {
+        name[len(net.prefix) :]: parameter.shape for name, parameter in net.collect_params().items()
+    }
     return f"{net!r} {shapes}"

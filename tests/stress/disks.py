@@ -6,6 +6,7 @@ Real ones: a tmpfs of 8 MB, mounted where nobody else sees it (as root, or where
 whose owner may no longer write to it.  The clock is only the victim's own, as a machine's cannot be set back for a test.
 What cannot be done here is said and counted as skipped, with the reason.
 """
+
 import argparse
 import ctypes
 import os
@@ -15,8 +16,8 @@ import sys
 import tempfile
 
 import report
-from watched import ENVIRONMENT, Watched, differing, folder_of, outcome, checkpoint_of
 from d2lvae.storage import checkpoints
+from watched import ENVIRONMENT, Watched, checkpoint_of, differing, folder_of, outcome
 
 SIZE = 8_000_000  # bytes of the disk
 SCENARIOS = {}
@@ -40,7 +41,11 @@ def expect(condition, words):
 def mounted(folder):
     """A small disk at `folder`."""
     folder.mkdir()
-    result = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], stderr=subprocess.PIPE, text=True)
+    result = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if result.returncode:
         raise Skipped(f"no small disk can be mounted: {result.stderr.strip()}")
     return folder
@@ -62,16 +67,24 @@ def fill(folder):
 def check_left(folder, kept, said, file, words):
     """What must be so after a run that could not write: named file, what happened, what to do; the last whole checkpoint, no half file."""
     expect(file in said and words in said, f"{file} or {words!r} is not in what it said:\n{said}")
-    expect(not list(folder.rglob(".*")), f"left behind: {[path.name for path in folder.rglob('.*')]}")
+    expect(
+        not list(folder.rglob(".*")), f"left behind: {[path.name for path in folder.rglob('.*')]}"
+    )
     arrays, record = checkpoints.read_arrays(checkpoint_of(folder))
-    expect(len(record["history"]) == kept, f"{kept} epochs were kept, its checkpoint has {len(record['history'])}")
+    expect(
+        len(record["history"]) == kept,
+        f"{kept} epochs were kept, its checkpoint has {len(record['history'])}",
+    )
 
 
 def check_same_end(results_dir, reference):
     """Resumed, it comes to the end that it would have come to."""
     code, said = Watched(results_dir).end()
     expect(code == 0, said)
-    expect(not differing(outcome(results_dir), reference), f"not the same: {differing(outcome(results_dir), reference)[:5]}")
+    expect(
+        not differing(outcome(results_dir), reference),
+        f"not the same: {differing(outcome(results_dir), reference)[:5]}",
+    )
 
 
 @scenario
@@ -79,14 +92,21 @@ def disk_full_in_a_checkpoint(folder, reference):
     disk = mounted(folder / "disk")
     victim = Watched(disk / "results", "--pause", 0.3)
     victim.wait_for(lambda v: v.kept == 2)
-    files = [open(path, "rb") for path in folder_of(disk / "results").rglob("checkpoint*.npz")]  # so that they keep their room when they are replaced
+    files = [
+        open(path, "rb") for path in folder_of(disk / "results").rglob("checkpoint*.npz")
+    ]  # so that they keep their room when they are replaced
     filler = fill(disk)
     code, said = victim.end()
     for file in files:
         file.close()
     expect(code == 1, f"ended with {code}:\n{said}")
-    check_left(folder_of(disk / "results"), victim.kept, said, "checkpoint.npz could not be written",
-               "No space left on device): free some room on the disk")
+    check_left(
+        folder_of(disk / "results"),
+        victim.kept,
+        said,
+        "checkpoint.npz could not be written",
+        "No space left on device): free some room on the disk",
+    )
     expect("with resume True the run goes on after the last epoch that was kept" in said, said)
     filler.unlink()
     check_same_end(disk / "results", reference)
@@ -100,7 +120,13 @@ def disk_full_while_results_are_recorded(folder, reference):
     filler = fill(disk)
     code, said = victim.end()
     expect(code == 1, f"ended with {code}:\n{said}")
-    check_left(folder_of(disk / "results"), 6, said, "could not be written", "No space left on device): free some room on the disk")
+    check_left(
+        folder_of(disk / "results"),
+        6,
+        said,
+        "could not be written",
+        "No space left on device): free some room on the disk",
+    )
     filler.unlink()
     check_same_end(disk / "results", reference)
 
@@ -135,7 +161,13 @@ def a_folder_that_turns_read_only(folder, reference):
         run.chmod(0o755)
     expect(code == 1, f"ended with {code}:\n{said}")
     (run / ".lock").unlink()  # it could not be taken away
-    check_left(run, victim.kept, said, "could not be written (Permission denied)", "make the folder writable")
+    check_left(
+        run,
+        victim.kept,
+        said,
+        "could not be written (Permission denied)",
+        "make the folder writable",
+    )
     check_same_end(folder / "results", reference)
 
 
@@ -153,18 +185,37 @@ def a_clock_that_jumps_back(folder, reference):
     expect(code == 0, said)
     expect(not differing(outcome(folder / "results"), reference), "not the same")
     _, record = checkpoints.read_arrays(folder_of(folder / "results") / "checkpoint.npz")
-    expect(all(0 < epoch["seconds"] < 60 and epoch["images_per_second"] > 0 for epoch in record["history"]), f"times: {record['history']}")
-    expect("-" not in "".join(line.rsplit(",", 1)[1] for line in said.splitlines() if line.startswith("epoch")), said)
+    expect(
+        all(
+            0 < epoch["seconds"] < 60 and epoch["images_per_second"] > 0
+            for epoch in record["history"]
+        ),
+        f"times: {record['history']}",
+    )
+    expect(
+        "-"
+        not in "".join(
+            line.rsplit(",", 1)[1] for line in said.splitlines() if line.startswith("epoch")
+        ),
+        said,
+    )
 
 
 @scenario
 def two_runs_into_one_folder(folder, reference):
     pair = [Watched(folder / "results", "--pause", 0.3) for _ in range(2)]
     ends = sorted((victim.end() for victim in pair), key=lambda end: end[0])
-    expect([code for code, _ in ends] == [0, 1], f"ended with {[code for code, _ in ends]}:\n{ends[0][1]}\n{ends[1][1]}")
+    expect(
+        [code for code, _ in ends] == [0, 1],
+        f"ended with {[code for code, _ in ends]}:\n{ends[0][1]}\n{ends[1][1]}",
+    )
     winner = next(victim for victim in pair if victim.process.returncode == 0)
     said = ends[1][1]
-    for words in ("is being written by another run", f"process {winner.process.pid} on", str(folder_of(folder / "results"))):
+    for words in (
+        "is being written by another run",
+        f"process {winner.process.pid} on",
+        str(folder_of(folder / "results")),
+    ):
         expect(words in said, f"{words!r} is not in what it said:\n{said}")
     expect(not differing(outcome(folder / "results"), reference), "not the same")
 
@@ -182,13 +233,27 @@ print('@', faces.sha256(), features.tobytes().hex())
 def two_that_make_the_same_caches(folder, reference):
     environment = {**ENVIRONMENT, "D2LVAE_DATA": str(folder), "PYTHONPATH": str(report.ROOT)}
     command = [sys.executable, "-c", TWO_CACHES]
-    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) for _ in range(2)]
+    pair = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=300)[0] for process in pair]
     expect(all(process.returncode == 0 for process in pair), "\n".join(said))
     again = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    answers = {next(line for line in text.splitlines() if line.startswith("@")) for text in (*said, again)}
-    expect(len(answers) == 1 and "drawing" not in again and "training the classifier" not in again, again)
-    expect(sorted(path.name for path in folder.iterdir()) == [".classifier_drawn_digits.npz", ".drawn_faces_32_5120_seed_0.cache"], "left behind")
+    answers = {
+        next(line for line in text.splitlines() if line.startswith("@")) for text in (*said, again)
+    }
+    expect(
+        len(answers) == 1 and "drawing" not in again and "training the classifier" not in again,
+        again,
+    )
+    expect(
+        sorted(path.name for path in folder.iterdir())
+        == [".classifier_drawn_digits.npz", ".drawn_faces_32_5120_seed_0.cache"],
+        "left behind",
+    )
 
 
 def run(minutes, folder):
@@ -221,7 +286,12 @@ def with_own_mounts():
         return
     words = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     try:
-        allowed = subprocess.run([*words, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        allowed = (
+            subprocess.run(
+                [*words, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ).returncode
+            == 0
+        )
     except FileNotFoundError:
         allowed = False
     if allowed:
@@ -231,13 +301,18 @@ def with_own_mounts():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=6, help="it fails if it has not come to its end by then")
+    parser.add_argument(
+        "--minutes", type=float, default=6, help="it fails if it has not come to its end by then"
+    )
     parser.add_argument("--results", type=pathlib.Path, default=report.RESULTS)
     arguments = parser.parse_args()
     with_own_mounts()
     with tempfile.TemporaryDirectory() as folder:
         figures, failures = run(arguments.minutes, pathlib.Path(folder))
-        subprocess.run(["umount", "--lazy", *map(str, pathlib.Path(folder).glob("*/disk"))], stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["umount", "--lazy", *map(str, pathlib.Path(folder).glob("*/disk"))],
+            stderr=subprocess.DEVNULL,
+        )
     return report.finish("disks", figures, failures, arguments.results)
 
 

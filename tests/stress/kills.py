@@ -6,6 +6,7 @@ Of four kills two come at any moment from the start of `fit` to its last epoch's
 results are being recorded.  A training of 20 epochs is resumed until it comes to its end (while results are recorded it is killed once); then
 the next one begins.  After each kill it is looked whether the next start finds every epoch that was kept.
 """
+
 import argparse
 import collections
 import concurrent.futures
@@ -16,14 +17,20 @@ import tempfile
 import threading
 
 import numpy as np
-
 import report
 import victim
 from d2lvae.evaluation import classifier
 from watched import Watched, differing, folder_of, outcome
 
-PHASES = {"ready": "before the first step", "resume": "before the first step", "resumed": "before the first step",
-          "train": "training", "kept": "training", "checkpoint": "writing a checkpoint", "record": "recording results"}
+PHASES = {
+    "ready": "before the first step",
+    "resume": "before the first step",
+    "resumed": "before the first step",
+    "train": "training",
+    "kept": "training",
+    "checkpoint": "writing a checkpoint",
+    "record": "recording results",
+}
 EPOCHS = 20
 AIMS = ("ready", "ready", "checkpoint", "record")  # the announcement after which a kill comes
 
@@ -66,7 +73,9 @@ def one_training(results_dir, kills, rng, reference, durations):
     """Kill and resume a training until it has ended, or there have been enough kills; then compare."""
     kept, places = 0, []  # epochs; where it was when it was killed
     while True:
-        ended_once = kept == EPOCHS and "record" in places  # only the results are left, and they were disturbed already
+        ended_once = (
+            kept == EPOCHS and "record" in places
+        )  # only the results are left, and they were disturbed already
         aim = AIMS[rng.integers(len(AIMS))] if kills.take() and not ended_once else None
         watched = Watched(results_dir, "--epochs", EPOCHS)
         killed = aim and kill_once(watched, aim, rng, durations)
@@ -99,21 +108,36 @@ def run(wanted, seed, lanes, minutes, folder):
     """All of it; the figures and what failed."""
     limit = report.Limit(minutes)
     kills = Kills(wanted, limit)
-    classifier.classifier_for(victim.faces())  # its cache, if there is none: later runs are to take as long as the first
+    classifier.classifier_for(
+        victim.faces()
+    )  # its cache, if there is none: later runs are to take as long as the first
     undisturbed = Watched(folder / "undisturbed", "--epochs", EPOCHS)
     code, said = undisturbed.end(300)
     if code:
         return {}, [f"the undisturbed run ended with {code}:\n{said}"]
     begun = undisturbed.begun
-    durations = {start: begun[end] - begun[start] for start, end in (("ready", "record"), ("checkpoint", "kept"), ("record", "done"))}
+    durations = {
+        start: begun[end] - begun[start]
+        for start, end in (("ready", "record"), ("checkpoint", "kept"), ("record", "done"))
+    }
     reference = outcome(folder / "undisturbed")
     with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
-        for future in [pool.submit(lane, number, seed, kills, reference, durations, folder) for number in range(lanes)]:
+        for future in [
+            pool.submit(lane, number, seed, kills, reference, durations, folder)
+            for number in range(lanes)
+        ]:
             future.result()
     if kills.done < wanted and not kills.failures:
         kills.fail(f"only {kills.done} kills in {minutes} minutes")
-    return {"kills": kills.done, "by_phase": dict(sorted(kills.phases.items())), "half_written_files_found": kills.half_written,
-            "trainings": kills.trainings, "not_bit_identical_or_lost": len(kills.failures), "seed": seed, "seconds": limit.seconds()}, kills.failures
+    return {
+        "kills": kills.done,
+        "by_phase": dict(sorted(kills.phases.items())),
+        "half_written_files_found": kills.half_written,
+        "trainings": kills.trainings,
+        "not_bit_identical_or_lost": len(kills.failures),
+        "seed": seed,
+        "seconds": limit.seconds(),
+    }, kills.failures
 
 
 def main():
@@ -121,11 +145,19 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=2, help="trainings at once")
-    parser.add_argument("--minutes", type=float, default=25, help="it fails if it has not come to its end by then")
+    parser.add_argument(
+        "--minutes", type=float, default=25, help="it fails if it has not come to its end by then"
+    )
     parser.add_argument("--results", type=pathlib.Path, default=report.RESULTS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures, failures = run(arguments.kills, arguments.seed, arguments.lanes, arguments.minutes, pathlib.Path(folder))
+        figures, failures = run(
+            arguments.kills,
+            arguments.seed,
+            arguments.lanes,
+            arguments.minutes,
+            pathlib.Path(folder),
+        )
     return report.finish("kills", figures, failures, arguments.results)
 
 

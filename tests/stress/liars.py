@@ -2,6 +2,7 @@
 
 Each way is a function of the content (bytes) and a generator of random numbers, as in spoilers.py.
 """
+
 import io
 import json
 import struct
@@ -9,8 +10,8 @@ import zipfile
 
 import numpy as np
 
-
 # .npz files with right checksums
+
 
 def _unpacked(content):
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -26,11 +27,13 @@ def _packed(arrays, record, save=np.savez):
 
 def of_arrays(change):
     """A way that changes the arrays of an .npz file, at a random one of them."""
+
     def way(content, rng):
         arrays, record = _unpacked(content)
         name = sorted(arrays)[int(rng.integers(len(arrays)))]
         change(arrays, name)
         return _packed(arrays, record)
+
     way.__name__ = change.__name__
     return way
 
@@ -86,12 +89,16 @@ def compressed(content, rng):
 
 def a_zip_bomb(content, rng):
     arrays, record = _unpacked(content)
-    return _packed({**arrays, "bomb": np.zeros(50_000_000, np.float32)}, record, np.savez_compressed)
+    return _packed(
+        {**arrays, "bomb": np.zeros(50_000_000, np.float32)}, record, np.savez_compressed
+    )
 
 
 def a_giant_announced(content, rng):
     """An array's header that claims terabytes, with the right checksum."""
-    return _with_member(content, lambda npy: npy.replace(b"'shape': (", b"'shape': (9999999, 99999, ", 1))
+    return _with_member(
+        content, lambda npy: npy.replace(b"'shape': (", b"'shape': (9999999, 99999, ", 1)
+    )
 
 
 def a_liars_header(content, rng):
@@ -111,27 +118,45 @@ def _with_member(content, change):
     return file.getvalue()
 
 
-NPZ = [not_a_number, infinite, of_doubles, of_whole_numbers, longer, flat, left_out, one_too_many, with_objects, compressed, a_zip_bomb,
-       a_giant_announced, a_liars_header, no_array]
+NPZ = [
+    not_a_number,
+    infinite,
+    of_doubles,
+    of_whole_numbers,
+    longer,
+    flat,
+    left_out,
+    one_too_many,
+    with_objects,
+    compressed,
+    a_zip_bomb,
+    a_giant_announced,
+    a_liars_header,
+    no_array,
+]
 
 
 def of_record(name, change):
     """A way that changes the record of an .npz file."""
+
     def way(content, rng):
         arrays, record = _unpacked(content)
         return _packed(arrays, change(record))
+
     way.__name__ = name
     return way
 
 
 def _set(path, value):
     """A change of the value at a path of keys, by a value or by a function of the old one."""
+
     def change(record):
         inner = record
         for key in path[:-1]:
             inner = inner[key]
         inner[path[-1]] = value(inner[path[-1]]) if callable(value) else value
         return record
+
     return change
 
 
@@ -147,7 +172,10 @@ def _values(path, values):
 
 def _epochs(name, change):
     """A way that changes each epoch of the history."""
-    return of_record(f"history {name}", _set(["history"], lambda history: [change(i, epoch) for i, epoch in enumerate(history)]))
+    return of_record(
+        f"history {name}",
+        _set(["history"], lambda history: [change(i, epoch) for i, epoch in enumerate(history)]),
+    )
 
 
 def squares_below_0(content, rng):
@@ -158,20 +186,46 @@ def squares_below_0(content, rng):
     return _packed(arrays, record)
 
 
-RECORDS = [of_record(f"the record is {value!r:.9}", lambda record, value=value: value) for value in (None, 3, "text", [], {}, NESTED)]
+RECORDS = [
+    of_record(f"the record is {value!r:.9}", lambda record, value=value: value)
+    for value in (None, 3, "text", [], {}, NESTED)
+]
 NET = [
     *RECORDS,
     *_values(["config", "net"], ["Nothing", ["DenseVAE"], None]),
-    *_values(["config", "image_shape"], [[3, 2 ** 20, 2 ** 20], "wide", [], [3, -32, -32]]),
-    *_values(["config", "base_channels"], [10 ** 12, -4, "four", 4.5]),
+    *_values(["config", "image_shape"], [[3, 2**20, 2**20], "wide", [], [3, -32, -32]]),
+    *_values(["config", "base_channels"], [10**12, -4, "four", 4.5]),
     *_values(["config", "odd"], [1]),
-    *_values(["config"], [None, 5, "net", [["net", "ConvVAE"]]])]
+    *_values(["config"], [None, 5, "net", [["net", "ConvVAE"]]]),
+]
 TRAINING = [
     *RECORDS,
-    *_values(["steps"], [{"vae": -2, "disc": 2}, {"vae": 10 ** 30, "disc": 2}, {"vae": 2}, {"vae": 1.5, "disc": 1}, {"vae": True, "disc": True},
-                         [4, 4], None, {"vae": 3, "disc": 3}, {"vae": 0, "disc": 0}, {"vae": 2, "disc": 400}]),
-    of_record("history of too many epochs", _set(["history"], lambda history: [{**history[0], "epoch": i} for i in range(9)])),
-    of_record("history out of order", _set(["history"], lambda history: history[::-1] if len(history) > 1 else [{**history[0], "epoch": 1}])),
+    *_values(
+        ["steps"],
+        [
+            {"vae": -2, "disc": 2},
+            {"vae": 10**30, "disc": 2},
+            {"vae": 2},
+            {"vae": 1.5, "disc": 1},
+            {"vae": True, "disc": True},
+            [4, 4],
+            None,
+            {"vae": 3, "disc": 3},
+            {"vae": 0, "disc": 0},
+            {"vae": 2, "disc": 400},
+        ],
+    ),
+    of_record(
+        "history of too many epochs",
+        _set(["history"], lambda history: [{**history[0], "epoch": i} for i in range(9)]),
+    ),
+    of_record(
+        "history out of order",
+        _set(
+            ["history"],
+            lambda history: history[::-1] if len(history) > 1 else [{**history[0], "epoch": 1}],
+        ),
+    ),
     *_values(["history"], ["0 epochs", {"0": 1}, [1, 2]]),
     _epochs("with NaN", lambda i, epoch: {**epoch, "loss": float("nan")}),
     _epochs("with infinity", lambda i, epoch: {**epoch, "kl": float("inf")}),
@@ -181,26 +235,29 @@ TRAINING = [
     *_values(["config"], [None, 5, "epochs", []]),
     *_values(["config", "lr"], [0.5]),
     *_values(["config", "epochs"], [4]),
-    squares_below_0]
+    squares_below_0,
+]
 QUALITY = [*RECORDS, *_values(["about"], [None, {}, 3]), *_values(["key"], [None, {}])]
 
 
 # caches: an .npy array, a record, its length
 
+
 def of_cache(name, change_header=None, change_record=None):
     def way(content, rng):
         (length,) = struct.unpack("<Q", content[-8:])
-        array, record = content[:-8 - length], json.loads(content[-8 - length:-8])
+        array, record = content[: -8 - length], json.loads(content[-8 - length : -8])
         if change_header:
             array = change_header(array)
         record = json.dumps(change_record(record) if change_record else record).encode()
         return array + record + struct.pack("<Q", len(record))
+
     way.__name__ = name
     return way
 
 
 def a_record_longer_than_the_file(content, rng):
-    return content[:-8] + struct.pack("<Q", 2 ** 63)
+    return content[:-8] + struct.pack("<Q", 2**63)
 
 
 CACHE = [
@@ -213,14 +270,17 @@ CACHE = [
     of_cache("a wrong checksum", None, _set(["crc32"], 1)),
     of_cache("a record that is a list", None, lambda record: [record]),
     of_cache("a record nested deeply", None, lambda record: NESTED),
-    a_record_longer_than_the_file]
+    a_record_longer_than_the_file,
+]
 
 
 # JSON files
 
+
 def of_json(name, change):
     def way(content, rng):
         return json.dumps(change(json.loads(content))).encode()
+
     way.__name__ = name
     return way
 
@@ -238,13 +298,25 @@ def _json_values(path, values):
 
 
 PSNR = ["measures", "plain VAE", "psnr"]
-ANY_JSON = [*(of_json(f"is {value!r}", lambda record, value=value: value) for value in (None, 3, "text", [], {})), nested_deeply, not_utf8]
+ANY_JSON = [
+    *(
+        of_json(f"is {value!r}", lambda record, value=value: value)
+        for value in (None, 3, "text", [], {})
+    ),
+    nested_deeply,
+    not_utf8,
+]
 RECORD = [
     *ANY_JSON,
     *_json_values(["config"], [None, 3, "text", [], {}, [1, 2]]),
-    *_json_values(["config", "lr"], [0.5, float("nan")])]
+    *_json_values(["config", "lr"], [0.5, float("nan")]),
+]
 SUMMARY = [
     *ANY_JSON,
-    *(way for path in ([*PSNR, "mean"], [*PSNR, "by_seed"], PSNR, PSNR[:2], PSNR[:1])
-      for way in _json_values(path, [None, "text", float("nan"), float("inf"), 3])),
-    of_json("no seeds", lambda record: record.pop("seeds") and record)]
+    *(
+        way
+        for path in ([*PSNR, "mean"], [*PSNR, "by_seed"], PSNR, PSNR[:2], PSNR[:1])
+        for way in _json_values(path, [None, "text", float("nan"), float("inf"), 3])
+    ),
+    of_json("no seeds", lambda record: record.pop("seeds") and record),
+]

@@ -9,10 +9,11 @@ A worker process reads what was spoilt; a worker that dies is a crash, one that 
     set aside     a line that names the file; the content is what it is without it, or made anew
     harmless      the same content as before, to the last bit
     told          other content, and a line that names the file as not the published one (an unzipped IDX file has no checksum)
-    a picture     a JPEG that is decoded whole, to other pixels (it has no checksum either)
+    a image     a JPEG that is decoded whole, to other pixels (it has no checksum either)
 
 Anything else is a failure.
 """
+
 import argparse
 import collections
 import json
@@ -23,13 +24,12 @@ import sys
 import tempfile
 
 import numpy as np
-
 import report
 import spoilers
 from readers import KINDS
 from watched import ENVIRONMENT
 
-FINE = ("refused", "set aside", "harmless", "told", "a picture")
+FINE = ("refused", "set aside", "harmless", "told", "a image")
 SECONDS, MEGABYTES = 30, 1500  # for one input; of memory, for all
 
 
@@ -38,7 +38,14 @@ class Worker:
 
     def __init__(self, folder):
         command = [sys.executable, str(report.ROOT / "stress" / "readers.py"), str(folder)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=ENVIRONMENT)
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=ENVIRONMENT,
+        )
         self.answer(120)  # ready
 
     def ask(self, kind):
@@ -50,7 +57,11 @@ class Worker:
         if not select.select([self.process.stdout], [], [], seconds)[0]:
             return {"outcome": "hang", "words": f"no answer within {seconds} s"}
         line = self.process.stdout.readline()
-        return json.loads(line) if line else {"outcome": "crash", "words": f"the reader died ({self.process.wait()})"}
+        return (
+            json.loads(line)
+            if line
+            else {"outcome": "crash", "words": f"the reader died ({self.process.wait()})"}
+        )
 
     def close(self):
         self.process.kill()
@@ -79,7 +90,9 @@ def run(wanted, seed, minutes, folder):
         counts[kind][answer["outcome"]] += 1
         most = max(most, answer.get("megabytes", 0))
         if answer["outcome"] not in FINE:
-            failures.append(f"{kind}, {way} (number {done}): {answer['outcome']}: {answer['words']}")
+            failures.append(
+                f"{kind}, {way} (number {done}): {answer['outcome']}: {answer['words']}"
+            )
             if answer["outcome"] in ("hang", "crash"):
                 worker.close()
                 worker = Worker(folder)
@@ -89,21 +102,30 @@ def run(wanted, seed, minutes, folder):
     if most > MEGABYTES:
         failures.append(f"the reader took {most} MB of memory")
     outcomes = sum(counts.values(), collections.Counter())
-    return {"inputs": done, "outcomes": dict(sorted(outcomes.items())),
-            "by_kind": {kind: dict(sorted(found.items())) for kind, found in counts.items()},
-            "ways": {kind: len(found) for kind, found in ways.items()},
-            "seed": seed, "peak_megabytes_below": MEGABYTES, "seconds": limit.seconds()}, failures
+    return {
+        "inputs": done,
+        "outcomes": dict(sorted(outcomes.items())),
+        "by_kind": {kind: dict(sorted(found.items())) for kind, found in counts.items()},
+        "ways": {kind: len(found) for kind, found in ways.items()},
+        "seed": seed,
+        "peak_megabytes_below": MEGABYTES,
+        "seconds": limit.seconds(),
+    }, failures
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=8, help="it fails if it has not come to its end by then")
+    parser.add_argument(
+        "--minutes", type=float, default=8, help="it fails if it has not come to its end by then"
+    )
     parser.add_argument("--results", type=pathlib.Path, default=report.RESULTS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures, failures = run(arguments.mutations, arguments.seed, arguments.minutes, pathlib.Path(folder))
+        figures, failures = run(
+            arguments.mutations, arguments.seed, arguments.minutes, pathlib.Path(folder)
+        )
     return report.finish("mutations", figures, failures, arguments.results)
 
 

@@ -1,7 +1,8 @@
 """Every kind of file that the package reads, made once as it should be, and read again as often as stress/mutations.py asks.
 
-    python stress/readers.py FOLDER        (then one kind a line on standard input)
+python stress/readers.py FOLDER        (then one kind a line on standard input)
 """
+
 import contextlib
 import functools
 import gzip
@@ -18,12 +19,22 @@ import sys
 import numpy as np
 
 TARGETS = {  # the files of each kind that are spoilt, below FOLDER/KIND
-    "packed IDX pictures": ["mnist/train-images-idx3-ubyte.gz"], "plain IDX pictures": ["mnist/t10k-images-idx3-ubyte"],
-    "packed IDX labels": ["mnist/t10k-labels-idx1-ubyte.gz"], "plain IDX labels": ["mnist/train-labels-idx1-ubyte"],
-    "PNG face": ["anime/007.png"], "JPEG face": ["anime/007.jpg"], "VAE": ["vae.npz"], "discriminator": ["disc.npz"],
-    "checkpoint": ["checkpoint.npz"], "both checkpoints": ["checkpoint.npz", "checkpoint_previous.npz"], "cache of faces": [".anime_64.cache"],
-    "cache of drawn faces": [".drawn_faces_32_12_seed_0.cache"], "classifier": [".classifier_drawn_digits.npz"], "record of a run": ["metrics.json"],
-    "summary of a study": ["MNIST.json"]}
+    "packed IDX images": ["mnist/train-images-idx3-ubyte.gz"],
+    "plain IDX images": ["mnist/t10k-images-idx3-ubyte"],
+    "packed IDX labels": ["mnist/t10k-labels-idx1-ubyte.gz"],
+    "plain IDX labels": ["mnist/train-labels-idx1-ubyte"],
+    "PNG face": ["anime/007.png"],
+    "JPEG face": ["anime/007.jpg"],
+    "VAE": ["vae.npz"],
+    "discriminator": ["disc.npz"],
+    "checkpoint": ["checkpoint.npz"],
+    "both checkpoints": ["checkpoint.npz", "checkpoint_previous.npz"],
+    "cache of faces": [".anime_64.cache"],
+    "cache of drawn faces": [".drawn_faces_32_12_seed_0.cache"],
+    "classifier": [".classifier_drawn_digits.npz"],
+    "record of a run": ["metrics.json"],
+    "summary of a study": ["MNIST.json"],
+}
 KINDS = tuple(TARGETS)
 CACHES = ("cache of faces", "cache of drawn faces", "classifier")
 NUM_FACES = 25
@@ -36,7 +47,9 @@ def digest(*parts):
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
-            found.update(repr((part.dtype.str, part.shape)).encode() + np.ascontiguousarray(part).tobytes())
+            found.update(
+                repr((part.dtype.str, part.shape)).encode() + np.ascontiguousarray(part).tobytes()
+            )
         else:
             found.update(json.dumps(part, sort_keys=True).encode())
     return found.hexdigest()
@@ -48,30 +61,45 @@ def of_arrays(arrays, *others):
 
 # making: each gets an empty folder
 
+
 def make_idx(folder):
     (folder / "mnist").mkdir()
     rng = np.random.default_rng(0)
     for part, number in (("train", 30), ("t10k", 20)):
-        for name, array in ((f"{part}-images-idx3-ubyte", rng.integers(0, 256, (number, 28, 28))),
-                            (f"{part}-labels-idx1-ubyte", rng.integers(0, 10, number))):
-            content = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
-            plain = any(name in target and not target.endswith(".gz") for target in TARGETS[folder.name])
-            (folder / "mnist" / (name if plain else f"{name}.gz")).write_bytes(content if plain else gzip.compress(content, mtime=0))
+        for name, array in (
+            (f"{part}-images-idx3-ubyte", rng.integers(0, 256, (number, 28, 28))),
+            (f"{part}-labels-idx1-ubyte", rng.integers(0, 10, number)),
+        ):
+            content = (
+                bytes([0, 0, 8, array.ndim])
+                + struct.pack(f">{array.ndim}I", *array.shape)
+                + array.astype(np.uint8).tobytes()
+            )
+            plain = any(
+                name in target and not target.endswith(".gz") for target in TARGETS[folder.name]
+            )
+            (folder / "mnist" / (name if plain else f"{name}.gz")).write_bytes(
+                content if plain else gzip.compress(content, mtime=0)
+            )
 
 
 def make_faces(folder):
     from PIL import Image
+
     (folder / "anime").mkdir()
     rows = np.random.default_rng(0).integers(0, 256, (NUM_FACES, 8, 8, 3), dtype=np.uint8)
     for i, row in enumerate(rows):
         suffix = ".jpg" if folder.name == "JPEG face" and i == 7 else ".png"
-        Image.fromarray(row).resize((80, 64)).save(folder / "anime" / f"{i:03}{suffix}", **({"quality": 90} if suffix == ".jpg" else {}))
+        Image.fromarray(row).resize((80, 64)).save(
+            folder / "anime" / f"{i:03}{suffix}", **({"quality": 90} if suffix == ".jpg" else {})
+        )
 
 
 def make_nets(folder):
+    import victim
     from d2lvae import training
     from d2lvae.storage import checkpoints
-    import victim
+
     for name, net in zip(("vae", "disc"), victim.nets()):
         training.initialize(net, 0)
         checkpoints.save_net(folder / f"{name}.npz", net)
@@ -80,8 +108,9 @@ def make_nets(folder):
 @functools.lru_cache(None)
 def a_learner():
     """A learner and its settings."""
-    from d2lvae import runs, training
     import victim
+    from d2lvae import runs, training
+
     vae, disc = victim.nets()
     training.initialize(vae, 0), training.initialize(disc, 1)
     settings = runs.settings_of(vae, victim.faces(), victim.config("", 3), disc)
@@ -93,10 +122,25 @@ def make_checkpoints(folder):
     from d2lvae.engine import threads
     from d2lvae.sources import synthetic_faces
     from d2lvae.storage import checkpoints
+
     learner, settings = a_learner.__wrapped__()  # a new one
     faces, history = synthetic_faces.draw_faces(64, image_size=32)[0], []
-    training.train(learner, faces, {**settings, "epochs": 2}, history, lambda: checkpoints.save_checkpoint(
-        folder, learner.state()[0], {"config": settings, "steps": learner.state()[1], "history": list(history), "threads": threads.settings()}))
+    training.train(
+        learner,
+        faces,
+        {**settings, "epochs": 2},
+        history,
+        lambda: checkpoints.save_checkpoint(
+            folder,
+            learner.state()[0],
+            {
+                "config": settings,
+                "steps": learner.state()[1],
+                "history": list(history),
+                "threads": threads.settings(),
+            },
+        ),
+    )
 
 
 def a_record():
@@ -114,15 +158,18 @@ def make_summary(folder):
 
 # reading: each gives a digest of the content, and perhaps of the content that is there without the spoilt file
 
+
 def read_idx(folder):
     from d2lvae import data as datasets
-    datasets.MNIST_FILES, datasets.MNIST_PICTURES = PUBLISHED[folder.name]
+
+    datasets.MNIST_FILES, datasets.MNIST_IMAGES = PUBLISHED[folder.name]
     images = datasets.load_mnist(folder / "mnist")
     return digest(images.train, images.validation, images.train_labels, images.validation_labels)
 
 
 def read_faces(folder):
     from d2lvae import data as datasets
+
     with contextlib.suppress(FileNotFoundError):
         (folder / ".anime_64.cache").unlink()
     images = datasets.real_faces(folder / "anime")
@@ -132,51 +179,61 @@ def read_faces(folder):
 
 def read_net(folder):
     from d2lvae.storage import checkpoints
+
     net = checkpoints.load_net(folder / TARGETS[folder.name][0])
-    return of_arrays(checkpoints.net_arrays(net), net.config)
+    return of_arrays(checkpoints.get_weights(net), net.config)
 
 
 def read_checkpoint(folder):
     from d2lvae.storage import checkpoints
     from d2lvae.storage.records import OPTIONAL
+
     learner, settings = a_learner()
-    arrays, record = checkpoints.load_checkpoint(folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=2)
+    arrays, record = checkpoints.load_checkpoint(
+        folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=2
+    )
     learner.set_state(arrays, record["steps"])
     return of_arrays(arrays, record)
 
 
 def read_faces_cache(folder):
     from d2lvae import data as datasets
+
     return digest(datasets.real_faces(folder / "anime").train)
 
 
 def read_drawn_cache(folder):
     from d2lvae import data as datasets
+
     return digest(datasets.drawn_faces(4, image_size=32).train)
 
 
 @functools.lru_cache(None)
 def digits():
     from d2lvae import data as datasets
+
     return datasets.drawn_digits(50)
 
 
 def read_classifier(folder):
     from d2lvae.evaluation import classifier
     from d2lvae.storage import checkpoints
+
     net = classifier.classifier_for(digits())
-    return of_arrays(checkpoints.net_arrays(net), net.about)
+    return of_arrays(checkpoints.get_weights(net), net.about)
 
 
 def read_record(folder):
     """Only its configuration is looked at, before the run begins that will replace it."""
     from d2lvae import runs
+
     runs._check_earlier(folder, json.loads(a_record().read_text())["config"])
     return "claimed"
 
 
 def read_summary(folder):
     from d2lvae.evaluation import study
+
     return digest(study.load_summary("MNIST", folder))
 
 
@@ -184,12 +241,23 @@ def nothing(folder):
     """The reader makes it."""
 
 
-ACTIONS = {"packed IDX pictures": (make_idx, read_idx), "plain IDX pictures": (make_idx, read_idx), "packed IDX labels": (make_idx, read_idx),
-           "plain IDX labels": (make_idx, read_idx), "PNG face": (make_faces, read_faces), "JPEG face": (make_faces, read_faces),
-           "VAE": (make_nets, read_net), "discriminator": (make_nets, read_net), "checkpoint": (make_checkpoints, read_checkpoint),
-           "both checkpoints": (make_checkpoints, read_checkpoint), "cache of faces": (make_faces, read_faces_cache),
-           "cache of drawn faces": (nothing, read_drawn_cache), "classifier": (nothing, read_classifier),
-           "record of a run": (make_record, read_record), "summary of a study": (make_summary, read_summary)}
+ACTIONS = {
+    "packed IDX images": (make_idx, read_idx),
+    "plain IDX images": (make_idx, read_idx),
+    "packed IDX labels": (make_idx, read_idx),
+    "plain IDX labels": (make_idx, read_idx),
+    "PNG face": (make_faces, read_faces),
+    "JPEG face": (make_faces, read_faces),
+    "VAE": (make_nets, read_net),
+    "discriminator": (make_nets, read_net),
+    "checkpoint": (make_checkpoints, read_checkpoint),
+    "both checkpoints": (make_checkpoints, read_checkpoint),
+    "cache of faces": (make_faces, read_faces_cache),
+    "cache of drawn faces": (nothing, read_drawn_cache),
+    "classifier": (nothing, read_classifier),
+    "record of a run": (make_record, read_record),
+    "summary of a study": (make_summary, read_summary),
+}
 
 
 def read(kind, folder):
@@ -205,15 +273,18 @@ def read(kind, folder):
 
 def judge(kind, folder, right, fallback):
     """What came of reading a kind, as in stress/mutations.py."""
-    from d2lvae.storage.checkpoints import CheckpointError
     from d2lvae.data import DataError
     from d2lvae.runs import RunError
+    from d2lvae.storage.checkpoints import CheckpointError
+
     found, error, said = read(kind, folder)
     names = [pathlib.Path(target).name for target in TARGETS[kind]]
     words = f"{type(error).__name__}: {error}" if error else said
     named = (any if error else all)(name in words for name in names)
     if error:
-        ours = isinstance(error, (CheckpointError, DataError, RunError)) or (kind == "summary of a study" and type(error) is ValueError)
+        ours = isinstance(error, (CheckpointError, DataError, RunError)) or (
+            kind == "summary of a study" and type(error) is ValueError
+        )
         outcome = "refused" if ours and named else "not refused by name"
     elif found == right and not (kind in CACHES and named):
         outcome = "harmless"
@@ -222,19 +293,27 @@ def judge(kind, folder, right, fallback):
     elif "IDX" in kind and named:
         outcome = "told"
     elif kind == "JPEG face" and not named:
-        outcome = "a picture"
+        outcome = "a image"
     else:
         outcome = "silently accepted"
-    return {"outcome": outcome, "words": words[-600:], "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    return {
+        "outcome": outcome,
+        "words": words[-600:],
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
 
 
 def prepare(folder):
     """Make everything, with the package turned to small sizes; digests of what is right, and of what is left without the spoilt file."""
     from d2lvae import data as datasets
     from d2lvae.evaluation import classifier
+
     datasets.MNIST_MIRRORS = ("https://127.0.0.1:9/",)
     datasets.NUM_DRAWN_FACES, datasets.NUM_DRAWN_VALIDATION = 8, 4
-    classifier._learn_digits, classifier._training_set = lambda net, images: None, lambda images: images
+    classifier._learn_digits, classifier._training_set = (
+        lambda net, images: None,
+        lambda images: images,
+    )
     right, fallback = {}, {}
     for kind, (make, _) in ACTIONS.items():
         if not (folder / kind).exists():
@@ -253,11 +332,18 @@ def prepare(folder):
 
 
 def published(folder):
-    """Checksums as if these four were the published MNIST files: of the packed files, and of all pictures."""
+    """Checksums as if these four were the published MNIST files: of the packed files, and of all images."""
     from d2lvae import data as datasets
-    packed = {path.name.replace(".gz", ""): path.read_bytes() if path.suffix == ".gz" else gzip.compress(path.read_bytes())
-              for path in (folder / "mnist").iterdir()}
-    datasets.MNIST_FILES = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(packed.items())}
+
+    packed = {
+        path.name.replace(".gz", ""): path.read_bytes()
+        if path.suffix == ".gz"
+        else gzip.compress(path.read_bytes())
+        for path in (folder / "mnist").iterdir()
+    }
+    datasets.MNIST_FILES = {
+        name: hashlib.sha256(content).hexdigest() for name, content in sorted(packed.items())
+    }
     return datasets.MNIST_FILES, datasets.load_mnist(folder / "mnist").sha256()
 
 
@@ -276,7 +362,6 @@ def without(kind, folder):
 def main():
     folder = pathlib.Path(sys.argv[1])
     with contextlib.redirect_stdout(io.StringIO()):
-        import report  # finds the clone's package
         right, fallback = prepare(folder)
     print(json.dumps({"outcome": "ready"}), flush=True)
     for line in sys.stdin:

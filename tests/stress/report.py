@@ -1,4 +1,5 @@
 """What the stress tools share: where their figures go, what they print, and their limit in time."""
+
 import json
 import pathlib
 import sys

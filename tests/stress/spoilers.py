@@ -2,6 +2,7 @@
 
 Each way is a function of the content (bytes) and a generator of random numbers.
 """
+
 import gzip
 import io
 import os
@@ -14,8 +15,8 @@ import zlib
 from liars import CACHE, NET, NPZ, QUALITY, RECORD, SUMMARY, TRAINING
 from readers import TARGETS
 
-
 # bytes, of any kind of file
+
 
 def _at(content, rng):
     return int(rng.integers(len(content)))
@@ -23,7 +24,11 @@ def _at(content, rng):
 
 def one_bit(content, rng):
     place = _at(content, rng)
-    return content[:place] + bytes([content[place] ^ (1 << int(rng.integers(8)))]) + content[place + 1:]
+    return (
+        content[:place]
+        + bytes([content[place] ^ (1 << int(rng.integers(8)))])
+        + content[place + 1 :]
+    )
 
 
 def some_bytes(content, rng):
@@ -36,25 +41,25 @@ def some_bytes(content, rng):
 def early_byte(content, rng):
     """In the header, where most formats keep what the rest means."""
     place = int(rng.integers(min(200, len(content))))
-    return content[:place] + bytes([int(rng.integers(256))]) + content[place + 1:]
+    return content[:place] + bytes([int(rng.integers(256))]) + content[place + 1 :]
 
 
 def late_byte(content, rng):
     """In the last part, where zip files and caches keep it."""
     place = len(content) - 1 - int(rng.integers(min(400, len(content))))
-    return content[:place] + bytes([int(rng.integers(256))]) + content[place + 1:]
+    return content[:place] + bytes([int(rng.integers(256))]) + content[place + 1 :]
 
 
 def cut_short(content, rng):
-    return content[:_at(content, rng)]
+    return content[: _at(content, rng)]
 
 
 def cut_at_the_end(content, rng):
-    return content[:-int(rng.integers(1, 9))]
+    return content[: -int(rng.integers(1, 9))]
 
 
 def cut_in_front(content, rng):
-    return content[1 + _at(content, rng):]
+    return content[1 + _at(content, rng) :]
 
 
 def inserted(content, rng):
@@ -68,12 +73,12 @@ def appended(content, rng):
 
 def zeroed(content, rng):
     place, length = _at(content, rng), min(int(rng.integers(16, 4096)), len(content))
-    return (content[:place] + bytes(length) + content[place + length:])[:len(content)]
+    return (content[:place] + bytes(length) + content[place + length :])[: len(content)]
 
 
 def doubled(content, rng):
     place = _at(content, rng)
-    return content[:place] + content[max(0, place - 64):]
+    return content[:place] + content[max(0, place - 64) :]
 
 
 def noise(content, rng):
@@ -103,11 +108,29 @@ def zeros(content, rng):
     return bytes(len(content))
 
 
-BYTES = [one_bit, some_bytes, early_byte, late_byte, cut_short, cut_at_the_end, cut_in_front, inserted, appended, zeroed, doubled, noise,
-         empty, a_page, a_pickle, a_zip, zeros]
+BYTES = [
+    one_bit,
+    some_bytes,
+    early_byte,
+    late_byte,
+    cut_short,
+    cut_at_the_end,
+    cut_in_front,
+    inserted,
+    appended,
+    zeroed,
+    doubled,
+    noise,
+    empty,
+    a_page,
+    a_pickle,
+    a_zip,
+    zeros,
+]
 
 
 # something else in its place
+
 
 def a_directory(path):
     path.mkdir()
@@ -134,14 +157,15 @@ PLACES = [a_directory, a_loop, a_link_to_nothing, a_pipe, a_device]
 
 # IDX files
 
+
 def _repacked(content, change):
     packed = content[:2] == b"\x1f\x8b"
     changed = change(gzip.decompress(content) if packed else content)
     return gzip.compress(changed, mtime=0) if packed else changed
 
 
-def two_billion_pictures(content, rng):
-    return _repacked(content, lambda idx: idx[:4] + struct.pack(">I", 2 ** 31) + idx[8:])
+def two_billion_images(content, rng):
+    return _repacked(content, lambda idx: idx[:4] + struct.pack(">I", 2**31) + idx[8:])
 
 
 def more_dimensions(content, rng):
@@ -153,12 +177,19 @@ def of_floats(content, rng):
 
 
 def one_less(content, rng):
-    """A right file of one picture or label less."""
-    return _repacked(content, lambda idx: idx[:4] + struct.pack(">I", struct.unpack(">I", idx[4:8])[0] - 1) + idx[8:-(784 if idx[3] == 3 else 1)])
+    """A right file of one image or label less."""
+    return _repacked(
+        content,
+        lambda idx: idx[:4]
+        + struct.pack(">I", struct.unpack(">I", idx[4:8])[0] - 1)
+        + idx[8 : -(784 if idx[3] == 3 else 1)],
+    )
 
 
 def another_shape(content, rng):
-    return _repacked(content, lambda idx: b"\0\0\x08\1" + struct.pack(">I", len(idx) - 16) + idx[16:])
+    return _repacked(
+        content, lambda idx: b"\0\0\x08\1" + struct.pack(">I", len(idx) - 16) + idx[16:]
+    )
 
 
 def a_gzip_bomb(content, rng):
@@ -166,41 +197,58 @@ def a_gzip_bomb(content, rng):
 
 
 def other_numbers(content, rng):
-    """Everything right but the pictures or labels: only a checksum of the whole could tell."""
+    """Everything right but the images or labels: only a checksum of the whole could tell."""
     return _repacked(content, lambda idx: idx[:-5] + bytes([idx[-5] ^ 1]) + idx[-4:])
 
 
-IDX = [two_billion_pictures, more_dimensions, of_floats, one_less, another_shape, a_gzip_bomb, other_numbers]
+IDX = [
+    two_billion_images,
+    more_dimensions,
+    of_floats,
+    one_less,
+    another_shape,
+    a_gzip_bomb,
+    other_numbers,
+]
 
 
-# pictures
+# images
+
 
 def _chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def a_picture_bomb(content, rng):
+def a_image_bomb(content, rng):
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(100_000))) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(bytes(100_000)))
+        + _chunk(b"IEND", b"")
+    )
 
 
 def a_program(content, rng):
     """PostScript, which Pillow would hand to Ghostscript."""
-    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n(made) print\n%%EOF\n"
+    return (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n(made) print\n%%EOF\n"
+    )
 
 
 def a_tiff(content, rng):
     from PIL import Image
+
     file = io.BytesIO()
     Image.new("RGB", (64, 64), (9, 9, 9)).save(file, "TIFF")
     return file.getvalue()
 
 
-def half_a_picture(content, rng):
-    return content[:len(content) // 2]
+def half_a_image(content, rng):
+    return content[: len(content) // 2]
 
 
-PICTURES = [a_picture_bomb, a_program, a_tiff, half_a_picture]
+IMAGES = [a_image_bomb, a_program, a_tiff, half_a_image]
 
 
 # A JSON file has no checksum: a digit that is another digit cannot be told, so its bytes are spoilt only where that does not give another record.
@@ -209,9 +257,16 @@ JSON_BYTES = [cut_short, cut_in_front, noise, empty, a_page, a_pickle, a_zip, ze
 
 def ways(kind):
     """The ways that fit a kind, by name."""
-    own = {"VAE": NPZ + NET, "discriminator": NPZ + NET, "checkpoint": NPZ + TRAINING, "both checkpoints": NPZ + TRAINING,
-           "classifier": NPZ + QUALITY, "record of a run": RECORD, "summary of a study": SUMMARY}
-    fitting = own.get(kind) or (IDX if "IDX" in kind else CACHE if "cache" in kind else PICTURES)
+    own = {
+        "VAE": NPZ + NET,
+        "discriminator": NPZ + NET,
+        "checkpoint": NPZ + TRAINING,
+        "both checkpoints": NPZ + TRAINING,
+        "classifier": NPZ + QUALITY,
+        "record of a run": RECORD,
+        "summary of a study": SUMMARY,
+    }
+    fitting = own.get(kind) or (IDX if "IDX" in kind else CACHE if "cache" in kind else IMAGES)
     own_bytes = JSON_BYTES if kind in ("record of a run", "summary of a study") else BYTES
     return {way.__name__.replace("_", " "): way for way in own_bytes + PLACES + fitting}
 

@@ -5,13 +5,14 @@
 A convolutional VAE and discriminator on drawn faces of 32 x 32: weights, BatchNorm's running statistics and
 two Adams.  It always resumes.  Lines that begin with `@` tell: ready, resumed N, train, checkpoint, kept N, record, done.
 """
+
 import argparse
 import sys
 import time
 
-import report  # finds the clone's package
 import d2lvae
-from d2lvae import data as datasets, runs, training
+from d2lvae import data as datasets
+from d2lvae import runs, training
 from d2lvae.sources import synthetic_faces
 from d2lvae.storage import checkpoints
 
@@ -20,7 +21,9 @@ NUM_TRAIN, NUM_VALIDATION = 192, 20
 
 def config(results_dir, epochs):
     """The parameters of its run."""
-    return d2lvae.Config(epochs=epochs, batch_size=32, disc_weight=10.0, resume=True, results_dir=str(results_dir))
+    return d2lvae.Config(
+        epochs=epochs, batch_size=32, disc_weight=10.0, resume=True, results_dir=str(results_dir)
+    )
 
 
 def nets():
@@ -29,9 +32,15 @@ def nets():
 
 
 def faces():
-    """Its pictures, always the same."""
-    pictures, _ = synthetic_faces.draw_faces(NUM_TRAIN + NUM_VALIDATION, image_size=32)
-    return datasets.ImageSet("drawn_faces", pictures[NUM_VALIDATION:], pictures[:NUM_VALIDATION], "drawn by rule from seed 0", False)
+    """Its images, always the same."""
+    images, _ = synthetic_faces.draw_faces(NUM_TRAIN + NUM_VALIDATION, image_size=32)
+    return datasets.ImageSet(
+        "drawn_faces",
+        images[NUM_VALIDATION:],
+        images[:NUM_VALIDATION],
+        "drawn by rule from seed 0",
+        False,
+    )
 
 
 def say(words):
@@ -68,8 +77,18 @@ def main():
     if arguments.clock_back:
         set_clock_back()
     announce(training, "train", "train")
-    announce(checkpoints, "save_checkpoint", "checkpoint", lambda folder, arrays, record: f"kept {len(record['history'])}")
-    announce(runs, "_resume", "resume", lambda learner, folder, settings, history, steps: f"resumed {len(history)}")
+    announce(
+        checkpoints,
+        "save_checkpoint",
+        "checkpoint",
+        lambda folder, arrays, record: f"kept {len(record['history'])}",
+    )
+    announce(
+        runs,
+        "_resume",
+        "resume",
+        lambda learner, folder, settings, history, steps: f"resumed {len(history)}",
+    )
     announce(runs, "_record", "record")
     if arguments.pause:
         save = checkpoints.save_checkpoint

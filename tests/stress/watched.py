@@ -1,4 +1,5 @@
 """A victim as another process, watched: what it does now, what it has kept; and whether two of them came to the same end."""
+
 import collections
 import json
 import os
@@ -8,8 +9,8 @@ import sys
 import threading
 import time
 
-from report import ROOT
 from d2lvae.storage.checkpoints import read_arrays
+from report import ROOT
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
@@ -34,8 +35,20 @@ class Watched:
     def __init__(self, results_dir, *options, **others):
         self.phase, self.begun, self.kept, self.resumed, self.lines = "start", {}, None, None, []
         self.changed, self.times = threading.Condition(), collections.Counter()
-        command = [sys.executable, str(ROOT / "stress" / "victim.py"), str(results_dir), *map(str, options)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, **others)
+        command = [
+            sys.executable,
+            str(ROOT / "stress" / "victim.py"),
+            str(results_dir),
+            *map(str, options),
+        ]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=ENVIRONMENT,
+            **others,
+        )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -94,14 +107,26 @@ def outcome(results_dir):
     found = {}
     for name in ("vae.npz", "disc.npz", "checkpoint.npz"):
         arrays, record = read_arrays(folder / name)
-        found.update({f"{name}: {key}": (array.dtype.str, array.shape, array.tobytes()) for key, array in arrays.items()})
+        found.update(
+            {
+                f"{name}: {key}": (array.dtype.str, array.shape, array.tobytes())
+                for key, array in arrays.items()
+            }
+        )
         for epoch in record.get("history", ()):
             del epoch["seconds"], epoch["images_per_second"]
         found[name] = record
     metrics = json.loads((folder / "metrics.json").read_text())
-    found.update({name: metrics[name] for name in ("finished", "epochs_done", "final", "validation", "quality", "config")})
+    found.update(
+        {
+            name: metrics[name]
+            for name in ("finished", "epochs_done", "final", "validation", "quality", "config")
+        }
+    )
     found.update({path.name: path.read_bytes() for path in folder.glob("[0-9].png")})
-    found["files"] = sorted(path.name for path in folder.iterdir())  # no lock, no half file, none set aside
+    found["files"] = sorted(
+        path.name for path in folder.iterdir()
+    )  # no lock, no half file, none set aside
     return found
 
 
