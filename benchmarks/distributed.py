@@ -8,6 +8,7 @@ the loopback interface has carried meanwhile stands beside.  What more machines 
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import statistics
@@ -42,28 +43,32 @@ def work(name, path, kvstore, batch_size, rounds, seconds):
     import mxnet as mx
     from d2lvae import training
     from d2lvae.distributed import process_group  # before mxnet
+    from d2lvae.steps import make_step
     from gluon_steps import initialized
 
     images = np.load(path)
-    with process_group.joined(kvstore) as workers:
-        learner = training.Learner(
-            *initialized(name), {**config(name), "batch_size": batch_size}, workers
-        )
+    alone = contextlib.nullcontext(training.ProcessGroup())
+    with alone if kvstore == "local" else process_group.joined() as workers:
+        allreduce = workers.allreduce if workers.size > 1 else None
+        step = make_step(*initialized(name), config(name), allreduce=allreduce)
 
         def run(steps):
             start = time.perf_counter()
             for i in range(steps):
-                learner.step(images[i % (len(images) // batch_size) * batch_size :][:batch_size])
+                place = i % (len(images) // batch_size) * batch_size
+                training.learn(step, images[place : place + batch_size], workers)
             mx.nd.waitall()
             return (
-                float(workers.total(time.perf_counter() - start)) / workers.size
+                sum(workers.allgather(time.perf_counter() - start)) / workers.size
             )  # all have done them when this is known
 
         run(2)
         steps = max(2, round(seconds * 4 / run(4)))
-        moved, carried = workers.bytes_moved, loopback_bytes()
+        moved, carried = getattr(workers, "bytes_moved", 0), loopback_bytes()
         found = {"seconds": [run(steps) / steps for _ in range(rounds)]}
-        found["bytes"] = (workers.bytes_moved - moved) * workers.size / (rounds * steps)
+        found["bytes"] = (
+            (getattr(workers, "bytes_moved", 0) - moved) * workers.size / (rounds * steps)
+        )
         found["loopback_bytes"] = (loopback_bytes() - carried) / (rounds * steps)
     if workers.rank == 0:
         print(f"FOUND {json.dumps(found)}", flush=True)

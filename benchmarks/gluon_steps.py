@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 
+import d2lvae
 import mxnet as mx
 from d2lvae import losses, training
 from d2lvae.engine import adam, layers
+from d2lvae.steps import make_step
 from d2lvae.storage import paths
 from experiments import config, disc_weight, gluon_nets
 from mxnet import autograd
@@ -15,17 +17,17 @@ def initialized(name):
     nets = gluon_nets(name)
     for seed, net in enumerate(nets):
         if net is not None:
-            training.initialize(net, seed)
+            d2lvae.initialize(net, seed)
     return nets
 
 
 def ours(name, images, batch_size, precision="float32"):
     """As `d2lvae.fit` runs it: shuffling, gathering and scaling included."""
-    learner = training.Learner(*initialized(name), config(name, precision=precision))
+    step = make_step(*initialized(name), config(name, precision=precision))
     whole = images[: len(images) // batch_size * batch_size]
     for epoch in itertools.count():
         for batch in training.minibatches(whole, batch_size, 0, epoch):
-            yield learner.step(batch)
+            yield training.learn(step, batch)
 
 
 def take_away(lever):
@@ -38,8 +40,6 @@ def take_away(lever):
         losses._sum_per_image = lambda values: values.sum(axis=0, exclude=True)
     elif lever == "fast sigmoid":
         losses.sigmoid = lambda logits: logits.sigmoid()
-    elif lever == "one judged batch":
-        training.Learner.has_statistics = property(lambda self: True, lambda self, value: None)
     elif (
         lever == "flushed denormals"
     ):  # by Adam; those in MXNet's threads are the worker's business

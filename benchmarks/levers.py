@@ -20,7 +20,6 @@ LEVERS = (
     "flipped products",
     "sums as products",
     "fast sigmoid",
-    "one judged batch",
     "flushed denormals",
 )
 
@@ -28,12 +27,10 @@ LEVERS = (
 def levers_of(name):
     """Those that make a difference to this experiment's step."""
     experiment = EXPERIMENTS[name]
-    judged = experiment.get("disc", {}).get("kind") == "logreg"  # BatchNorm forbids it elsewhere
     no_sigmoid = "disc" not in experiment and experiment.get("pixel_loss", "bce") == "bce"
     absent = {
         "fast sigmoid": no_sigmoid,
         "flipped products": experiment["shape"] == DIGITS,
-        "one judged batch": not judged,
         "flushed denormals": experiment["shape"] != DIGITS or has_convolutions(name),
     }
     return [lever for lever in LEVERS if not absent.get(lever)]

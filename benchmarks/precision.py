@@ -8,6 +8,7 @@ import json
 
 from d2lvae import training
 from d2lvae.sources import synthetic_faces
+from d2lvae.steps import make_step
 from experiments import EXPERIMENTS, config, has_convolutions
 from gluon_steps import initialized
 from train_step import RESULTS, machine
@@ -16,8 +17,8 @@ from train_step import RESULTS, machine
 def final_loss(name, images, epochs, precision):
     """The mean loss over the last epoch."""
     settings = config(name, precision=precision, epochs=epochs)
-    learner, history = training.Learner(*initialized(name), settings), []
-    training.train(learner, images, settings, history, lambda: None)
+    step, history = make_step(*initialized(name), settings), []
+    training.train(step, images, settings, history, lambda: None)
     return history[-1]["loss"]
 
 

@@ -56,7 +56,7 @@ def main(name, steps=20):
         reverse=True,
     )  # those are waits
     print(
-        f"{name}: {seconds / steps * 1e3:.2f} ms a step of {BATCH}, {adam[0] / steps * 1e3:.2f} of them in Adam, "
+        f"{name}: {seconds / steps * 1e3:.2f} ms a step of {BATCH}, {in_adam[0] / steps * 1e3:.2f} of them in Adam, "
         f"{sum(milliseconds for milliseconds, _ in found):.2f} in MXNet's engine:"
     )
     for milliseconds, operators in found[:20]:

@@ -20,7 +20,7 @@ from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
 from .distributed.cluster import DistributedError
 from .runs import fit
-from .training import initialize
+from .storage.weights import initialize
 from .vae import VAE, ConvVAE, DenseVAE
 
 __all__ = [

@@ -319,3 +319,31 @@ def one_png(drawn):
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
+
+
+def save_results(folder, title, originals, reconstructions, samples, history):
+    """Write a run's images, figures and curves into its folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    title : str
+        Begins the figures' titles.
+    originals, reconstructions : numpy.ndarray, uint8, shape (N, C, H, W)
+    samples : NDArray, shape (N, C, H, W)
+        In [0, 1].
+    history : list of dict
+        A record per epoch.
+    """
+    for i, (original, reconstruction) in enumerate(zip(originals, reconstructions)):
+        save_image(folder / f"test_{i}.png", original)
+        save_image(folder / f"{i}.png", reconstruction)
+    drawn = {
+        "reconstructions": show_images(reconstructions, f"{title}: reconstructions"),
+        "originals_and_reconstructions": show_reconstructions(originals, reconstructions, title),
+        "samples": show_images(samples, f"{title}: samples from the prior"),
+    }
+    if history:
+        drawn["loss"] = show_history(history, title)
+    for name, figure in drawn.items():
+        save(figure, folder / f"{name}.png")

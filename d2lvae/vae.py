@@ -9,7 +9,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from .engine.layers import Dense, ResizeConv, noise_like
+from .engine.layers import Dense, ResizeConv
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
@@ -89,6 +89,11 @@ class VAE(mx.gluon.HybridBlock):
     def __call__(self, images):
         return super().__call__(_in_unit_range(images))
 
+    @property
+    def ctx(self):
+        """The device that the weights are on."""
+        return next(iter(self.collect_params().values())).list_ctx()[0]
+
     def encode(self, images):
         """Images (N, C, H, W) in [0, 1] -> mean and log-variance of their latents, (N, L) each.
 
@@ -99,9 +104,15 @@ class VAE(mx.gluon.HybridBlock):
         """
         return self.encoder(_in_unit_range(images)).split(num_outputs=2, axis=1)
 
-    def reparameterize(self, mean, log_var):
-        """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both."""
-        return mean + (log_var * 0.5).exp() * noise_like(mean, self.num_latents)
+    def reparameterize(self, mean, log_var, noise=None):
+        """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both.
+
+        The noise (N, L), standard normal, is drawn anew if none is given.
+        """
+        if noise is None:
+            F = mx.nd if isinstance(mean, mx.nd.NDArray) else mx.sym
+            noise = F.random.normal_like(mean)
+        return mean + (log_var * 0.5).exp() * noise
 
     def decode(self, latents):
         """Latents (N, L) -> logits (N, C, H, W); their sigmoid is the image."""

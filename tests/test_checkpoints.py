@@ -11,7 +11,6 @@ import textwrap
 import d2lvae
 import numpy as np
 import pytest
-from d2lvae import training
 from d2lvae.storage import checkpoints, files
 from d2lvae.storage.checkpoints import CheckpointError
 
@@ -95,7 +94,7 @@ def test_another_configurations_checkpoint_is_refused(tmp_path):
 @pytest.mark.parametrize("damage", [damage for damage in DAMAGE if damage is not a_giant_announced])
 def test_a_damaged_net_is_refused(tmp_path, damage, small_vae):
     net, path = small_vae(), tmp_path / "net.npz"
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     d2lvae.save_net(path, net)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CheckpointError, match="net.npz"):
@@ -112,7 +111,7 @@ def test_a_missing_net_and_a_file_that_is_no_net(tmp_path):
 
 def test_weights_of_another_size_are_refused(small_vae, small_disc):
     one, other = small_vae(), d2lvae.DenseVAE(num_latents=3, num_layers=1, num_hiddens=17)
-    training.initialize(one, 0), training.initialize(other, 0)
+    d2lvae.initialize(one, 0), d2lvae.initialize(other, 0)
     with pytest.raises(CheckpointError, match=r"\(16"):
         checkpoints.set_weights(one, checkpoints.get_weights(other))
 

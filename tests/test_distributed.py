@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import d2lvae
 import helpers
@@ -19,8 +20,7 @@ import pytest
 from d2lvae import runs, training
 from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group, rollcall
-from d2lvae.engine import layers
-from d2lvae.engine.hybridize import Graph
+from d2lvae.steps import make_step
 from d2lvae.storage.checkpoints import read_arrays
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -34,10 +34,10 @@ SCRIPT = textwrap.dedent("""
     import d2lvae
     from d2lvae import runs, training
     runs.NUM_MEASURED = 20
-    step = training.Learner.step
+    learn = training.learn
     for config in json.loads(sys.argv[1]):
         pause = config.pop("pause", 0)  # leaves time to be killed in mid-epoch
-        training.Learner.step = lambda self, *batch: (time.sleep(pause), step(self, *batch))[1]
+        training.learn = lambda *given: (time.sleep(pause), learn(*given))[1]
         disc = d2lvae.DenseLogReg(1, 8) if config["disc_weight"] else None
         run = d2lvae.fit(d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), d2lvae.Config.from_dict(config), disc)
         print("SEEN", int(run.reconstructions.sum()), run.metrics["workers"], len(run.history))
@@ -148,52 +148,34 @@ def script(trainings):
 
 
 @pytest.mark.parametrize("size, num_images", [(2, 64), (3, 64), (2, 7), (4, 3), (64, 32)])
-def test_shares_are_those_of_array_split(size, num_images):
-    workers = [process_group.Team() for _ in range(size)]
-    for rank, worker in enumerate(workers):
-        worker.rank, worker.size = rank, size
-    expected = np.array_split(np.arange(num_images), size)
-    for worker, part in zip(workers, expected):
-        share = worker.share(num_images)
-        assert share.whole == num_images and share.counts == bool(len(part))
-        assert list(range(share.start, share.stop)) == (list(part) or [0])
+def test_shards_are_those_of_array_split(size, num_images):
+    for rank, part in enumerate(np.array_split(np.arange(num_images), size)):
+        worker = types.SimpleNamespace(rank=rank, size=size)
+        shard = process_group.Workers.shard(worker, num_images)
+        assert worker.counts == bool(len(part))
+        assert list(np.arange(num_images)[shard]) == (list(part) or [0])
 
 
-def test_one_worker_shares_with_nobody():
-    assert process_group.ALONE.share(64) == (64, 0, 64, True)
-    assert process_group.ALONE.gather({"a": 1}) == [{"a": 1}] and process_group.ALONE.total(
-        [1.5]
-    ) == [1.5]
+def test_one_process_shares_with_nobody():
+    assert training.SINGLE.shard(64) == slice(0, 64) and training.SINGLE.counts
+    assert training.SINGLE.allgather({"a": 1}) == [{"a": 1}]
 
 
-@pytest.mark.parametrize("whole, num_latents", [(64, 5), (7, 3), (64, 512)])
-def test_noise_of_a_share_is_its_rows_of_the_whole_minibatchs(whole, num_latents):
-    def noise(share):
-        size = share.stop - share.start
-        graph = Graph(
-            lambda x: [x + layers.noise_like(x, num_latents), layers.noise_like(x, num_latents)],
-            1,
-            size,
-            None if size == whole else share,
-        )
+@pytest.mark.parametrize("recipe", ["adversarial", "both"])
+def test_workers_draw_together_what_one_would_draw(config, tiny, recipe):
+    """The noise that a worker is given is its rows of what the graph draws for the whole minibatch."""
+    settings = {**config, "disc_weight": 1.0, "learned_loss": recipe}
+    found = {}
+    for size in (1, 2):
+        vae, disc = d2lvae.DenseVAE(3, 1, 16), d2lvae.DenseLogReg(1, 8)
+        d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
+        step = make_step(vae, disc, settings)
         mx.random.seed(3)
-        return [array.asnumpy() for array in graph(mx.nd.zeros((size, num_latents)))]
-
-    first, second = noise(process_group.Share(whole, 0, whole))
-    assert (first != second).all()
-    for share in (process_group.Share(whole, 0, 2), process_group.Share(whole, whole // 2, whole)):
-        for found, expected in zip(noise(share), (first, second)):
-            np.testing.assert_array_equal(found, expected[share.start : share.stop])
-
-
-def test_alone_the_graphs_are_what_they_were(config, small_vae):
-    vae = small_vae()
-    training.initialize(vae, 0)
-    learner = training.Learner(vae, None, config)
-    learner.step(np.zeros((64, 1, 28, 28), np.uint8))
-    learner.objective(mx.nd.zeros((64, 1, 28, 28), dtype="uint8"))
-    [graph] = learner.graphs.values()
-    assert "_random_normal_like" in graph.symbol.tojson()
+        group = training.ProcessGroup()
+        group.size = size  # and yet all images are this one's
+        losses = training.learn(step, tiny.train[:64], group)
+        found[size] = [loss.asscalar() for loss in losses.values()]
+    np.testing.assert_allclose(found[2], found[1], rtol=1e-5)
 
 
 def test_what_the_launcher_sets():

@@ -14,13 +14,15 @@ from d2lvae.config import validate
 from d2lvae.engine import layers
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
-from d2lvae.engine.hybridize import Graph
+from d2lvae.engine.hybridize import hybridize
 from d2lvae.sources import synthetic_digits, synthetic_faces
+from d2lvae.steps import AdversarialStep, VAEStep, make_step
 from d2lvae.storage import paths, records
 from d2lvae.storage.checkpoints import get_weights
 from mxnet import autograd
 from mxnet.gluon import nn
 from simple_step import SimpleLearner
+from test_training import numbers
 
 SMALL = (3, 32, 32)
 needs_bfloat16 = pytest.mark.skipif(
@@ -66,18 +68,18 @@ def learners(name, **changes):
         disc_weight=1.0 if name[0] == "m" else 10.0,
         **changes,
     )
-    for kind in (training.Learner, SimpleLearner):
+    for kind in (make_step, SimpleLearner):
         vae, disc = make()
-        training.initialize(vae, 0)
+        d2lvae.initialize(vae, 0)
         if disc is not None:
-            training.initialize(disc, 1)
+            d2lvae.initialize(disc, 1)
         yield kind(vae, disc, config)
 
 
 def follow(simple, fast):
     """Give the simple learner the fast one's weights and moments."""
     for net, trainer, (key, optimizer) in zip(
-        (simple.vae, simple.disc), simple.trainers, fast.optimizers.items()
+        (simple.vae, simple.disc), simple.trainers, fast.trainers.items()
     ):
         for ours, theirs in zip(
             optimizer.net.collect_params().values(), net.collect_params().values()
@@ -104,7 +106,7 @@ def test_fifty_steps_lose_what_the_simple_step_loses(name, example_images):
             follow(simple, fast)
         batch = images[step * batch_size % len(images) :][:batch_size]
         mx.random.seed(step)
-        ours = fast.step(batch).asnumpy()
+        ours = numbers(training.learn(fast, batch))
         theirs = np.array(simple.step(batch, step))
         assert ours @ weights == pytest.approx(theirs @ weights, rel=1e-4), step
         np.testing.assert_allclose(
@@ -115,13 +117,17 @@ def test_fifty_steps_lose_what_the_simple_step_loses(name, example_images):
 @pytest.mark.parametrize(
     "name", ["mnist_densevae_bce", "mnist_densevae_l2", "mnist_densevae_logreg"]
 )
-def test_fifty_steps_in_one_go_on_digits(name, images):
+def test_fifty_steps_in_one_go_on_digits(name, example_images):
     fast, simple = learners(name)
     for step in range(50):
-        batch = images["mnist"][step * 32 :][:32]
+        batch = example_images["mnist"][step * 32 :][:32]
         mx.random.seed(step)
-        ours, theirs = fast.step(batch).asnumpy(), simple.step(batch, step)
-        assert ours[:3].sum() == pytest.approx(sum(theirs[:3]), rel=1e-4)
+        ours, theirs = numbers(training.learn(fast, batch)), simple.step(batch, step)
+        assert sum(ours[:3]) == pytest.approx(sum(theirs[:3]), rel=1e-4)
+
+
+def takes_the_wide_way(layer, x):
+    return "transpose" in layer(mx.sym.var("x", shape=x.shape)).tojson()
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
@@ -134,8 +140,8 @@ def test_a_wide_layer_is_gluons_dense_layer(activation):
     ours.bias.set_data(mx.nd.arange(1024) / 1024)
     ours.hybridize(), theirs.hybridize()
     x = mx.nd.random.normal(shape=(5, 11, 10, 10))
-    graph = Graph(lambda x: [ours(x)], 1, 5, learning=[ours])
-    assert "transpose" in graph.symbol.tojson(), "the wide way was not taken"
+    graph = hybridize(ours, [ours])
+    assert takes_the_wide_way(ours, x), "the wide way was not taken"
     outs, gradients = [], []
     for net, function in ((ours, lambda x: graph(x)), (theirs, theirs)):
         x.attach_grad()
@@ -157,7 +163,7 @@ def test_a_wide_layer_is_gluons_dense_layer(activation):
 def test_a_small_layer_stays_as_it_is():
     layer = layers.Dense(8, 8)
     layer.initialize()
-    assert "transpose" not in Graph(lambda x: [layer(x)], 1, 5, learning=[layer]).symbol.tojson()
+    assert not takes_the_wide_way(layer, mx.nd.ones((5, 8)))
 
 
 def one_weight(values):
@@ -215,17 +221,15 @@ def test_weights_that_inference_laid_out_anew_are_updated_where_they_are():
 
     def trained(look_between):
         vae = d2lvae.ConvVAE(16, 16, SMALL)
-        training.initialize(vae, 0)
-        learner = training.Learner(
-            vae, None, dict(lr=1e-2, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0)
-        )
+        d2lvae.initialize(vae, 0)
+        step = VAEStep(vae, lr=1e-2)
         images = synthetic_faces.draw_faces(16, image_size=32)[0]
-        for step in range(4):
+        for number in range(4):
             if look_between:
                 for _ in range(3):
                     vae.reconstruct(mx.nd.array(images).astype("float32") / 255)  # not waited for
-            mx.random.seed(step)
-            learner.step(images)
+            mx.random.seed(number)
+            training.learn(step, images)
         return get_weights(vae)
 
     looked, blind = trained(True), trained(False)
@@ -268,7 +272,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
 
 def test_bfloat16_lowers_wide_convolutions_and_what_follows_them():
     net = d2lvae.ConvDisc(16, SMALL)
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     symbol = net(mx.sym.var("data"))
     shapes = {p.name: p.shape for p in net.collect_params().values()}
     lowered = in_bfloat16(mx.sym.Group([symbol]), shapes)
@@ -308,15 +312,15 @@ def test_bfloat16_lowers_wide_convolutions_and_what_follows_them():
         ("anime_convvae_resnet", "adversarial"),
     ],
 )
-def test_bfloat16_loses_nearly_the_same(name, learned_loss, images):
+def test_bfloat16_loses_nearly_the_same(name, learned_loss, example_images):
     ends = []
     for precision in ("float32", "bfloat16"):
-        learner = next(learners(name, precision=precision, learned_loss=learned_loss))
-        for step in range(20):
-            mx.random.seed(step)
-            sums = learner.step(images["anime"][step * 16 :][:16]).asnumpy()
-        ends.append(sums[:2].sum())
-        assert all(p.data().dtype == np.float32 for p in learner.vae.collect_params().values())
+        fast = next(learners(name, precision=precision, learned_loss=learned_loss))
+        for number in range(20):
+            mx.random.seed(number)
+            found = numbers(training.learn(fast, example_images["anime"][number * 16 :][:16]))
+        ends.append(sum(found[:2]))
+        assert all(p.data().dtype == np.float32 for p in fast.vae.collect_params().values())
     assert ends[0] != ends[1] and ends[1] == pytest.approx(ends[0], rel=5e-3)
 
 
@@ -327,17 +331,13 @@ def test_wide_layers_take_the_last_smaller_batch_and_inference(disc, monkeypatch
     def losses():
         vae = d2lvae.DenseVAE(3, 1, 16)
         net = d2lvae.DenseLogReg(1, 8) if disc else None
-        training.initialize(vae, 0)
+        d2lvae.initialize(vae, 0)
         if net is not None:
-            training.initialize(net, 1)
+            d2lvae.initialize(net, 1)
         settings = {**config, "disc_weight": 2.0, "num_solo_epochs": 1}
-        learner, history = training.Learner(vae, net, settings), []
-        training.train(learner, tiny.train, settings, history, lambda: None)
-        return [
-            history[0]["loss"],
-            history[1]["loss"],
-            *training.evaluate(learner, tiny.validation[:100], settings).values(),
-        ]
+        step, history = make_step(vae, net, settings), []
+        training.train(step, tiny.train, settings, history, lambda: None)
+        return [history[0]["loss"], history[1]["loss"]]
 
     monkeypatch.setattr(layers, "WIDE", float("inf"))
     plain = losses()
@@ -347,40 +347,36 @@ def test_wide_layers_take_the_last_smaller_batch_and_inference(disc, monkeypatch
 
 def test_running_statistics_see_the_real_batch_first():
     disc = d2lvae.ConvDisc(8, SMALL)
-    training.initialize(disc, 1)
+    d2lvae.initialize(disc, 1)
     vae = d2lvae.ConvVAE(4, 8, SMALL)
-    training.initialize(vae, 0)
-    learner = training.Learner(
-        vae, disc, dict(lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0, disc_weight=1.0)
-    )
+    d2lvae.initialize(vae, 0)
+    step = AdversarialStep(vae, disc)
     real, fake = (
         mx.nd.random.uniform(0.5, 1, (8, *SMALL)),
         mx.nd.random.uniform(0, 0.3, (8, *SMALL)),
     )
     hand = d2lvae.ConvDisc(8, SMALL)
-    training.initialize(hand, 1)
+    d2lvae.initialize(hand, 1)
     for images in (real, fake):
         with autograd.record():
             out = hand(images)
         out.backward()
         mx.nd.waitall()
-    learner.teach_discriminator(real, fake)
+    step._learn_to_tell(8, real, fake)
     expected = get_weights(hand)
     for name, found in get_weights(disc).items():
         if "running" in name:
             np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_a_net_initialised_anew_needs_a_new_learner(tiny, small_vae):
+def test_a_net_initialised_anew_needs_a_new_step(tiny, small_vae):
     vae = small_vae()
-    training.initialize(vae, 0)
-    learner = training.Learner(
-        vae, None, dict(lr=1e-3, pixel_loss="bce", pixel_weight=1.0, kl_weight=1.0)
-    )
-    learner.step(tiny.train[:8])
-    training.initialize(vae, 1)
-    with pytest.raises(RuntimeError, match="initialised anew.*new Learner"):
-        learner.step(tiny.train[:8])
+    d2lvae.initialize(vae, 0)
+    step = VAEStep(vae)
+    training.learn(step, tiny.train[:8])
+    d2lvae.initialize(vae, 1)
+    with pytest.raises(RuntimeError, match="initialised anew.*new training step"):
+        training.learn(step, tiny.train[:8])
 
 
 def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(
@@ -405,4 +401,4 @@ def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(
     with pytest.raises(d2lvae.ParameterError, match="convolutions, and these nets have none"):
         helpers.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})
     with pytest.raises(ValueError, match="'float32' or 'bfloat16', found 'half'"):
-        Graph(lambda x: [x], 1, 4, precision="half")
+        hybridize(lambda x: x, [], precision="half")

@@ -16,7 +16,7 @@ import numpy as np
 import papermill
 import pytest
 from d2lvae import data as datasets
-from d2lvae import runs, training
+from d2lvae import runs
 from d2lvae.demo import drawing_pad, explorer, latents
 from d2lvae.storage import checkpoints
 from d2lvae.storage.checkpoints import CheckpointError, get_weights
@@ -45,7 +45,7 @@ def results(tmp_path_factory):
 
 
 def begun(net):
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     return net
 
 
@@ -371,7 +371,7 @@ def test_a_walk_ends_at_the_other_image_and_a_sample_belongs_to_none(page):
 def test_a_verdict_is_passed_as_in_training(tiny_faces):
     """With BatchNorm a image is judged by the statistics of those beside it; the running ones are neither used nor moved."""
     disc = d2lvae.ConvDisc(4, (3, 32, 32))
-    training.initialize(disc, 0)
+    d2lvae.initialize(disc, 0)
     before = get_weights(disc)
     images = tiny_faces.validation[:16]
     with mx.autograd.record(train_mode=True):

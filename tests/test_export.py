@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from d2lvae import training
 from d2lvae.demo import export
+from d2lvae.steps import VAEStep
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
@@ -22,13 +23,11 @@ NETS = {
 def trained(name):
     """A few steps, so that BatchNorm's running statistics are no longer 0 and 1."""
     vae = NETS[name]()
-    training.initialize(vae, 0)
-    learner = training.Learner(
-        vae, None, {"lr": 0.01, "pixel_loss": "bce", "pixel_weight": 1.0, "kl_weight": 1.0}
-    )
+    d2lvae.initialize(vae, 0)
+    step = VAEStep(vae, lr=0.01)
     images = np.random.default_rng(0).integers(0, 256, (32, *vae.image_shape), np.uint8)
     for _ in range(5):
-        learner.step(images)
+        training.learn(step, images)
     mx.nd.waitall()
     return vae
 
@@ -60,7 +59,7 @@ def test_onnx_runtime_computes_the_same(name, tmp_path):
 
 def test_other_weights_are_found_out(tmp_path):
     vae, other = trained("conv"), NETS["conv"]()
-    training.initialize(other, 3)
+    d2lvae.initialize(other, 3)
     paths = export.to_onnx(vae, tmp_path)
     assert export.largest_difference(other, paths) > 1e-3
 
@@ -131,7 +130,7 @@ def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch,
 )
 def test_the_command_names_the_file_that_it_cannot_use(tmp_path, monkeypatch, given, message):
     disc = d2lvae.DenseLogReg(1, 8)
-    training.initialize(disc, 0)
+    d2lvae.initialize(disc, 0)
     d2lvae.save_net(tmp_path / "disc.npz", disc)
     monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / given)])
     with pytest.raises(SystemExit, match=f"not exported: .*{message}"):

@@ -10,7 +10,7 @@ from d2lvae import data as datasets
 from d2lvae import runs, training
 from d2lvae.config import Config, ParameterError
 from d2lvae.runs import RunError
-from d2lvae.storage import checkpoints
+from d2lvae.storage import checkpoints, folders
 from d2lvae.storage.checkpoints import CheckpointError, get_weights
 from helpers import fit
 from mxnet.gluon import nn
@@ -81,7 +81,7 @@ def test_a_finished_run_stays_until_a_new_one_is_finished(
             assert stopped.folder == run.folder / "unfinished" and not stopped.metrics["finished"]
         else:
             patch.setattr(
-                *((training, "train") if learn == "failed" else (runs, "_publish")), failing
+                *((training, "train") if learn == "failed" else (folders, "publish")), failing
             )
             with pytest.raises(RuntimeError, match="power"):
                 fit(small_vae(), tiny, config)
@@ -149,13 +149,14 @@ def test_weights_of_ones_own_are_kept_and_recorded(config, tiny, small_vae, caps
     begun = get_weights(vae)
     seen = {}
 
-    class Learner(training.Learner):
-        def __init__(self, net, *others):
-            seen.update(get_weights(net))
-            super().__init__(net, *others)
+    make = runs.make_step
+
+    def make_step(net, *others):
+        seen.update(get_weights(net))
+        return make(net, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "Learner", Learner)
+        patch.setattr(runs, "make_step", make_step)
         run = fit(vae, tiny, config)
     assert "begins from the weights that it has been given" in capsys.readouterr().out
     assert all((seen[name] == begun[name]).all() for name in begun)
@@ -277,7 +278,7 @@ def test_layers_changed_by_hand_get_a_folder_of_their_own(config, tiny, small_va
     with mine.name_scope():
         mine.decoder = nn.HybridSequential()
         mine.decoder.add(nn.Dense(20, activation="tanh"), nn.Dense(784))
-    training.initialize(mine, 9)
+    d2lvae.initialize(mine, 9)
     assert d2lvae.load_net(run.folder / "vae.npz", net=mine) is mine and same_weights(
         mine, get_weights(changed)
     )
@@ -323,7 +324,7 @@ def test_a_damaged_checkpoint_elsewhere_does_not_keep_a_run_from_its_own(
 
 def test_a_class_that_is_not_defined_is_named(tmp_path, small_vae):
     net = small_vae()
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     checkpoints.write_arrays(
         tmp_path / "vae.npz", get_weights(net), {"config": {**net.config, "net": "Lost"}}
     )
@@ -361,7 +362,7 @@ def test_what_cannot_be_measured_costs_no_training(config, shape, number, name):
 )
 def test_images_that_are_not_in_the_unit_range_are_refused(small_vae, wrong, words):
     vae = small_vae()
-    training.initialize(vae, 0)
+    d2lvae.initialize(vae, 0)
     images = wrong(mx.nd.array(np.linspace(0, 1, 784).reshape(1, 1, 28, 28)))
     for call in (vae, vae.encode, vae.reconstruct):
         with pytest.raises(ValueError, match=words):

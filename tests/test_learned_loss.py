@@ -9,7 +9,7 @@ from d2lvae import figures, losses, training
 from d2lvae.engine import layers
 from d2lvae.storage.checkpoints import get_weights
 from mxnet import autograd
-from test_training import NormedDisc, assert_learned_the_same, learner
+from test_training import NormedDisc, assert_learned_the_same, new_step, numbers
 
 SMALL = (3, 32, 32)
 DISCRIMINATORS = {
@@ -35,7 +35,7 @@ def faces_config(config, **changes):
 def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learned_loss, normed):
     """The reference: every image decoded and judged by itself, the encoder's gradient taken without the verdict."""
     make_disc = NormedDiscWithFeatures if normed else small_disc
-    ours = learner(
+    ours = new_step(
         config,
         small_vae(),
         make_disc(),
@@ -45,7 +45,7 @@ def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learne
         disc_lr=2e-3,
     )
     vae, disc = small_vae(), make_disc()
-    training.initialize(vae, 0), training.initialize(disc, 1)
+    d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
     starts = get_weights(vae), get_weights(disc)
     vae_trainer = mx.gluon.Trainer(
         vae.collect_params(), "adam", {"learning_rate": config["lr"]}, kvstore=None
@@ -57,7 +57,7 @@ def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learne
     x = mx.nd.array(batch).astype("float32") / 255
     for step in range(3):
         mx.random.seed(step)
-        sums = ours.step(batch).asnumpy()
+        found = numbers(training.learn(ours, batch))
 
         def decoded():
             mx.random.seed(step)
@@ -98,29 +98,19 @@ def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learne
         vae_trainer.step(16)
         expected = {"features": [distance], "both": [verdict, distance]}[learned_loss] + [disc_loss]
         np.testing.assert_allclose(
-            sums[2:], [part.sum().asscalar() for part in expected], rtol=1e-4
+            found[2:], [part.sum().asscalar() for part in expected], rtol=1e-4
         )
     assert_learned_the_same(ours.vae, vae, starts[0])
-    assert_learned_the_same(ours.discriminator, disc, starts[1])
+    assert_learned_the_same(ours.disc, disc, starts[1])
 
 
 def gradients_of_parts(config, images, disc, learned_loss):
     """What a step's verdict alone gives to the encoder and to the decoder, in absolute values summed."""
-    ours = learner(
+    ours = new_step(
         faces_config(config, learned_loss=learned_loss), d2lvae.ConvVAE(8, 4, SMALL), disc
     )
-    with autograd.record():
-        loss, sums, real, reconstructed, *others = ours.objective(
-            training.on_device(images, mx.cpu())
-        )
-    fakes = others if learned_loss == "both" else [reconstructed, *others]
-    compared = [] if learned_loss == "adversarial" else [real, reconstructed]
-    disc_sum = ours.teach_discriminator(real, *fakes)
-    with autograd.record():
-        verdict, _ = ours.verdict(
-            sums, disc_sum, *compared, *([] if learned_loss == "features" else fakes)
-        )
-    autograd.backward([loss, verdict], [mx.nd.zeros_like(loss), mx.nd.ones_like(verdict)])
+    ours.weights.update(pixel_loss=0.0, kl=0.0)
+    training.learn(ours, images)
     return [
         sum(
             np.abs(p.grad().asnumpy()).sum()
@@ -143,15 +133,15 @@ def test_who_learns_from_what(config, tiny_faces, disc):
 
 @pytest.mark.parametrize("disc", DISCRIMINATORS)
 def test_the_vaes_part_leaves_the_discriminator_alone(config, tiny_faces, disc):
-    ours = learner(
+    ours = new_step(
         faces_config(config, learned_loss="both"),
         d2lvae.ConvVAE(8, 4, SMALL),
         DISCRIMINATORS[disc](),
     )
-    ours.teach_discriminator = lambda real, *fakes: mx.nd.zeros(1)
-    before = get_weights(ours.discriminator)
-    ours.step(tiny_faces.train[:8])
-    after = get_weights(ours.discriminator)
+    ours._learn_to_tell = lambda batch_size, real, *fakes: mx.nd.zeros(1)
+    before = get_weights(ours.disc)
+    training.learn(ours, tiny_faces.train[:8])
+    after = get_weights(ours.disc)
     assert all(
         (before[name] == after[name]).all() for name in before
     ), "weights or statistics moved"
@@ -169,7 +159,7 @@ def test_equal_images_have_distance_0_and_others_the_one_by_hand():
 )
 def test_features_lie_on_the_way_to_the_logit(disc, shape, tiny_faces):
     net = DISCRIMINATORS[disc]()
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     images = mx.nd.array(tiny_faces.train[:2]).astype("float32") / 255
     assert net.features(images).shape == shape
     if disc != "ResNetDisc":
@@ -191,22 +181,22 @@ def test_features_lie_on_the_way_to_the_logit(disc, shape, tiny_faces):
 )
 def test_every_family_of_resnets_has_features(name, shape):
     net = d2lvae.ResNetDisc(name)
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     assert net.features(mx.nd.ones((1, 3, 64, 64))).shape == shape
 
 
 def test_the_images_that_are_judged(config, tiny_faces):
     """Copies of the reconstructions are just as these, the prior's images are others."""
-    ours = learner(
+    ours = new_step(
         faces_config(config, learned_loss="both"),
         d2lvae.ConvVAE(8, 4, SMALL),
         d2lvae.ConvDisc(4, SMALL),
     )
     with autograd.train_mode():
-        _, _, real, reconstructed, blocked, prior = ours.objective(
+        _, _, reconstructed, blocked, prior = ours.vae_losses(
             training.on_device(tiny_faces.train[:8], mx.cpu())
         )
-    assert real.shape == reconstructed.shape == blocked.shape == prior.shape == (8, *SMALL)
+    assert reconstructed.shape == blocked.shape == prior.shape == (8, *SMALL)
     np.testing.assert_allclose(reconstructed.asnumpy(), blocked.asnumpy(), rtol=1e-5, atol=1e-6)
     assert np.abs(reconstructed.asnumpy() - prior.asnumpy()).max() > 1e-3
 
@@ -217,13 +207,13 @@ def test_the_decoders_running_statistics_are_the_reconstructions_alone(
 ):
     after = {}
     for kind in ("adversarial", learned_loss):
-        ours = learner(
+        ours = new_step(
             faces_config(config, learned_loss=kind),
             d2lvae.ConvVAE(8, 4, SMALL),
             d2lvae.ConvDisc(4, SMALL),
         )
         mx.random.seed(5)
-        ours.step(tiny_faces.train[:8])
+        training.learn(ours, tiny_faces.train[:8])
         after[kind] = get_weights(ours.vae)
     names = [name for name in after["adversarial"] if "running" in name]
     assert len(names) == 2 * (3 + 3)
@@ -258,15 +248,15 @@ def as_resize_convolution(layer, x):
 
 def test_a_resize_convolution_is_one_before_and_after_training(tiny_faces, config):
     layer = layers.ResizeConv(5, 7)
-    training.initialize(layer, 0)
+    d2lvae.initialize(layer, 0)
     x = mx.nd.random.normal(shape=(2, 7, 6, 6))
     np.testing.assert_allclose(
         layer(x).asnumpy(), as_resize_convolution(layer, x).asnumpy(), atol=1e-5
     )
-    ours = learner(config, d2lvae.ConvVAE(8, 4, SMALL, upsampling="resize"))
+    ours = new_step(config, d2lvae.ConvVAE(8, 4, SMALL, upsampling="resize"))
     start = get_weights(ours.vae)
     for _ in range(3):
-        ours.step(tiny_faces.train[:8])
+        training.learn(ours, tiny_faces.train[:8])
     layer = ours.vae.decoder[-1]
     x = mx.nd.random.normal(shape=(2, 4, 16, 16))
     np.testing.assert_allclose(
@@ -285,14 +275,14 @@ def test_a_resize_convolution_draws_no_checkerboard_on_a_flat_image():
         (layers.ResizeConv(5, 7), True),
         (mx.gluon.nn.Conv2DTranspose(5, 4, 2, 1, in_channels=7), False),
     ):
-        training.initialize(layer, 0)
+        d2lvae.initialize(layer, 0)
         inner = layer(flat).asnumpy()[:, :, 2:-2, 2:-2]
         assert (inner.std(axis=(2, 3)).max() < 1e-6) == even
 
 
 def test_saved_and_loaded_a_resize_decoder_stays_one(tmp_path):
     net = d2lvae.ConvVAE(8, 4, SMALL, upsampling="resize")
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     d2lvae.save_net(tmp_path / "vae.npz", net)
     again = d2lvae.load_net(tmp_path / "vae.npz")
     assert again.config == net.config and again.config["upsampling"] == "resize"
@@ -312,7 +302,7 @@ def test_the_images_titles_say_what_was_learned_from(config, tiny_faces, tmp_pat
     for learned_loss, words in (
         ("adversarial", "BCE, 1 epochs"),
         ("features", "BCE + features, 1 epochs"),
-        ("both", "BCE + features + verdict, 1 epochs"),
+        ("both", "BCE + features + adversarial loss, 1 epochs"),
     ):
         titles.clear()
         helpers.fit(

@@ -4,13 +4,12 @@ import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae import training
 from d2lvae.storage.checkpoints import get_weights
 from mxnet import autograd
 
 
 def made(net, seed=0):
-    training.initialize(net, seed)
+    d2lvae.initialize(net, seed)
     return net
 
 

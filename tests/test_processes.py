@@ -25,8 +25,8 @@ TRAINING = textwrap.dedent("""
     if "slow" in sys.argv:  # leaves time to be killed in mid-epoch
         import time
         from d2lvae import training
-        step = training.Learner.step
-        training.Learner.step = lambda self, *batch: (time.sleep(0.05), step(self, *batch))[1]
+        learn = training.learn
+        training.learn = lambda *given: (time.sleep(0.05), learn(*given))[1]
     run = d2lvae.fit(d2lvae.DenseVAE(5, 2, 50), images, d2lvae.Config.from_dict(config), d2lvae.DenseLogReg(1, 20))
 """)
 

@@ -21,7 +21,7 @@ import pytest
 from conftest import idx
 from d2lvae import config as parameters
 from d2lvae import data as datasets
-from d2lvae import runs, training
+from d2lvae import runs
 from d2lvae.evaluation import classifier, study
 from d2lvae.sources import image_folder
 from d2lvae.storage import checkpoints
@@ -180,7 +180,7 @@ def test_a_bomb_in_any_path_runs_nothing(
     key = classifier._key(tiny)
     (tmp_path / "c.npz").write_bytes(content)
     net = classifier.Classifier((1, 28, 28), 10)
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     assert not classifier._load(net, tmp_path / "c.npz", key)
     folder = helpers.run_folder(small_vae(), tiny, config)
     folder.mkdir(parents=True)
@@ -416,7 +416,7 @@ def test_a_nets_file_that_asks_for_impossible_sizes_is_refused_before_any_memory
     tmp_path, small_vae, change
 ):
     net = small_vae()
-    training.initialize(net, 0)
+    d2lvae.initialize(net, 0)
     checkpoints.write_arrays(
         tmp_path / "vae.npz", checkpoints.get_weights(net), {"config": {**net.config, **change}}
     )

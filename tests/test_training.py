@@ -4,12 +4,16 @@ import os
 import signal
 import threading
 
+import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
 from d2lvae import losses, training
+from d2lvae.engine.progress import reporting
+from d2lvae.steps import make_step
 from d2lvae.storage import paths
 from d2lvae.storage.checkpoints import get_weights
+from d2lvae.training import learn
 from mxnet import autograd
 from mxnet.gluon import nn
 
@@ -33,12 +37,17 @@ class NormedDisc(mx.gluon.HybridBlock):
         return self.body(images).reshape((-1,))
 
 
-def learner(config, vae, disc=None, **changes):
-    training.initialize(vae, 0)
+def new_step(config, vae, disc=None, **changes):
+    d2lvae.initialize(vae, 0)
     if disc is not None:
-        training.initialize(disc, 1)
+        d2lvae.initialize(disc, 1)
         changes.setdefault("disc_weight", 2.0)
-    return training.Learner(vae, disc, {**config, **changes})
+    return make_step(vae, disc, {**config, **changes})
+
+
+def numbers(found):
+    """A step's losses as floats, in their order."""
+    return [loss.asscalar() for loss in found.values()]
 
 
 def same(before, after):
@@ -53,16 +62,16 @@ def gradients(net):
 
 @pytest.mark.parametrize("pixel_loss", ["bce", "l2"])
 def test_solo_step_is_adam_on_the_mean_of_pixels_and_kl(config, tiny, small_vae, pixel_loss):
-    ours = learner(config, small_vae(), pixel_loss=pixel_loss, pixel_weight=0.5, kl_weight=3.0)
+    ours = new_step(config, small_vae(), pixel_loss=pixel_loss, pixel_weight=0.5, kl_weight=3.0)
     batch = tiny.train[:16]
     plain = small_vae()
-    training.initialize(plain, 0)
+    d2lvae.initialize(plain, 0)
     trainer = mx.gluon.Trainer(
         plain.collect_params(), "adam", {"learning_rate": config["lr"]}, kvstore=None
     )
     for step in range(3):
         mx.random.seed(step)
-        sums = ours.step(batch)
+        found = learn(ours, batch)
         mx.random.seed(step)
         x = mx.nd.array(batch).astype("float32") / 255
         with autograd.record():
@@ -75,7 +84,7 @@ def test_solo_step_is_adam_on_the_mean_of_pixels_and_kl(config, tiny, small_vae,
         loss.backward()
         trainer.step(16)
         np.testing.assert_allclose(
-            sums.asnumpy(), [pixel.sum().asscalar(), kl.sum().asscalar()], rtol=1e-5
+            numbers(found), [pixel.sum().asscalar(), kl.sum().asscalar()], rtol=1e-5
         )
     for name, array in get_weights(plain).items():
         np.testing.assert_allclose(get_weights(ours.vae)[name], array, rtol=1e-4, atol=1e-6)
@@ -94,9 +103,9 @@ def assert_learned_the_same(ours, theirs, start):
 def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_disc, normed):
     """The reference: two whole recorded passes, nothing detached by hand but the fakes."""
     make_disc = NormedDisc if normed else small_disc
-    ours = learner(config, small_vae(), make_disc(), disc_weight=7.0)
+    ours = new_step(config, small_vae(), make_disc(), disc_weight=7.0)
     vae, disc = small_vae(), make_disc()
-    training.initialize(vae, 0), training.initialize(disc, 1)
+    d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
     starts = get_weights(vae), get_weights(disc)
     options = {"learning_rate": config["lr"]}
     vae_trainer = mx.gluon.Trainer(vae.collect_params(), "adam", options, kvstore=None)
@@ -105,7 +114,7 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
     x = mx.nd.array(batch).astype("float32") / 255
     for step in range(3):
         mx.random.seed(step)
-        sums = ours.step(batch).asnumpy()
+        found = numbers(learn(ours, batch))
         mx.random.seed(step)
         fake = vae(x)[0].sigmoid()
         with autograd.record():
@@ -120,74 +129,60 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
         loss.backward()
         vae_trainer.step(16)
         np.testing.assert_allclose(
-            sums[2:], [verdict.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4
+            found[2:], [verdict.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4
         )
     assert_learned_the_same(ours.vae, vae, starts[0])
-    assert_learned_the_same(ours.discriminator, disc, starts[1])
+    assert_learned_the_same(ours.disc, disc, starts[1])
 
 
 @pytest.mark.parametrize("normed", [False, True])
 def test_the_vaes_part_leaves_the_discriminator_alone(config, tiny, small_vae, small_disc, normed):
-    ours = learner(config, small_vae(), NormedDisc() if normed else small_disc())
+    ours = new_step(config, small_vae(), NormedDisc() if normed else small_disc())
     x = mx.nd.array(tiny.train[:16]).astype("float32") / 255
     x.attach_grad()
-    for gradient in (
-        p.grad() for p in ours.discriminator.collect_params().values() if p.grad_req != "null"
-    ):
+    for gradient in (p.grad() for p in ours.disc.collect_params().values() if p.grad_req != "null"):
         gradient[:] = 123
-    before = get_weights(ours.discriminator)
+    before = get_weights(ours.disc)
     with autograd.record():
-        loss, _ = ours.verdict(mx.nd.zeros(2), mx.nd.zeros(1), x)
+        loss = ours.adversarial_loss(x)
     loss.backward()
     assert np.abs(x.grad.asnumpy()).max() > 0
-    assert all(
-        same(before, get_weights(ours.discriminator)).values()
-    ), "weights or statistics moved"
-    assert all(
-        (g == 123).all() for g in gradients(ours.discriminator).values()
-    ), "gradients were computed"
+    assert all(same(before, get_weights(ours.disc)).values()), "weights or statistics moved"
+    assert all((g == 123).all() for g in gradients(ours.disc).values()), "gradients were computed"
 
 
 def test_the_discriminators_statistics_move_in_its_own_part_only(config, tiny, small_vae):
-    ours = learner(config, small_vae(), NormedDisc())
-    before = get_weights(ours.discriminator)
-    ours.step(tiny.train[:16])
-    moved = [
-        name for name, equal in same(before, get_weights(ours.discriminator)).items() if not equal
-    ]
+    ours = new_step(config, small_vae(), NormedDisc())
+    before = get_weights(ours.disc)
+    learn(ours, tiny.train[:16])
+    moved = [name for name, equal in same(before, get_weights(ours.disc)).items() if not equal]
     assert any("running_mean" in name for name in moved)
     # what two batches, one real and one reconstructed, leave of the initial 0
     x = mx.nd.array(tiny.train[:16]).astype("float32") / 255
-    other = learner(config, small_vae(), NormedDisc())
+    other = new_step(config, small_vae(), NormedDisc())
     mx.random.seed(0)
     fake = other.vae(x)[0].sigmoid()
-    ours = learner(config, small_vae(), NormedDisc())
+    ours = new_step(config, small_vae(), NormedDisc())
     mx.random.seed(0)
-    ours.step(tiny.train[:16])
-    other.teach_discriminator(x, fake)
-    for name, array in get_weights(other.discriminator).items():
+    learn(ours, tiny.train[:16])
+    other._learn_to_tell(16, x, fake)
+    for name, array in get_weights(other.disc).items():
         if "running" in name:
-            np.testing.assert_allclose(
-                get_weights(ours.discriminator)[name], array, rtol=1e-4, err_msg=name
-            )
+            np.testing.assert_allclose(get_weights(ours.disc)[name], array, rtol=1e-4, err_msg=name)
 
 
 def test_the_discriminators_statistics_are_the_same_every_time(config, tiny, small_vae):
     """MXNet writes them behind its engine's back: read too early, they differ from run to run."""
     found = set()
     for _ in range(25):
-        ours = learner(config, small_vae(), NormedDisc())
+        ours = new_step(config, small_vae(), NormedDisc())
         for step in range(3):
             mx.random.seed(step)
-            ours.step(tiny.train[:16])
+            learn(ours, tiny.train[:16])
         found.add(
             tuple(
                 np.concatenate(
-                    [
-                        a.ravel()
-                        for n, a in get_weights(ours.discriminator).items()
-                        if "running" in n
-                    ]
+                    [a.ravel() for n, a in get_weights(ours.disc).items() if "running" in n]
                 )
             )
         )
@@ -195,31 +190,37 @@ def test_the_discriminators_statistics_are_the_same_every_time(config, tiny, sma
 
 
 def test_the_discriminators_part_leaves_the_vae_alone(config, tiny, small_vae, small_disc):
-    ours = learner(config, small_vae(), small_disc())
+    ours = new_step(config, small_vae(), small_disc())
     for gradient in (p.grad() for p in ours.vae.collect_params().values()):
         gradient[:] = 123
     before = get_weights(ours.vae)
+    x = training.on_device(tiny.train[:16], mx.cpu())
     with autograd.record():
-        _, _, real, fake = ours.objective(mx.nd.array(tiny.train[:16], dtype="uint8"))
-    ours.teach_discriminator(real.detach(), fake.detach())
+        _, _, fake = ours.vae_losses(x)
+    ours._learn_to_tell(16, x, fake)
     assert all(same(before, get_weights(ours.vae)).values())
     assert all((g == 123).all() for g in gradients(ours.vae).values())
 
 
 def test_a_weight_of_zero_is_no_discriminator(config, tiny, small_vae, small_disc):
-    alone = learner(config, small_vae())
-    watched = learner(config, small_vae(), small_disc(), disc_weight=0.0)
+    alone = new_step(config, small_vae())
+    watched = new_step(config, small_vae(), small_disc(), disc_weight=0.0)
     for step in range(3):
         for one in (alone, watched):
             mx.random.seed(step)
-            one.step(tiny.train[:16])
+            learn(one, tiny.train[:16])
     assert all(same(get_weights(alone.vae), get_weights(watched.vae)).values())
 
 
 def run(config, tiny, vae, disc=None, **changes):
     config = {**config, **changes}
-    ours, history = learner(config, vae, disc), []
-    finished = training.train(ours, tiny.train, config, history, lambda: None)
+    ours, history = new_step(config, vae, disc), []
+
+    def means(found, num_images):
+        return training.mean_losses(found, num_images, ours.weights)
+
+    with reporting(history, config["epochs"], len(tiny.train), means) as report:
+        finished = training.train(ours, tiny.train, config, history, lambda: None, report)
     return ours, history, finished
 
 
@@ -272,14 +273,14 @@ def test_learning_lowers_the_loss(config, tiny, small_vae):
 def test_going_on_from_a_state_equals_never_stopping(config, tiny, small_vae, small_disc):
     whole, history, _ = run(config, tiny, small_vae(), small_disc(), epochs=4)
     half, first, _ = run(config, tiny, small_vae(), small_disc(), epochs=2)
-    arrays, steps = half.state()
+    arrays, steps = training.get_state(half)
     assert steps == {"vae": 8, "disc": 8}
-    again = learner(config, small_vae(), small_disc())
-    again.step(tiny.train[:8])  # whatever it held before must not matter
-    again.set_state(arrays, steps)
+    again = new_step(config, small_vae(), small_disc())
+    learn(again, tiny.train[:8])  # whatever it held before must not matter
+    training.set_state(again, arrays, steps)
     training.train(again, tiny.train, {**config, "epochs": 4}, first, lambda: None)
     assert [record["loss"] for record in first] == [record["loss"] for record in history]
-    for ours, theirs in ((again.vae, whole.vae), (again.discriminator, whole.discriminator)):
+    for ours, theirs in ((again.vae, whole.vae), (again.disc, whole.disc)):
         assert all(same(get_weights(ours), get_weights(theirs)).values())
 
 
@@ -295,14 +296,6 @@ def test_ctrl_c_ends_the_loop_after_the_minibatch(config, tiny, small_vae):
     _, history, finished = run(config, tiny, small_vae(), epochs=100_000)
     assert not finished and 0 < len(history) < 100_000
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_evaluate_uses_every_image_and_no_gradient(config, tiny, small_vae):
-    ours = learner(config, small_vae())
-    whole = training.evaluate(ours, tiny.train[:100], config)
-    assert whole == training.evaluate(ours, tiny.train[:100], config)
-    parts = [training.evaluate(ours, tiny.train[i : i + 50], config)["kl"] for i in (0, 50)]
-    assert whole["kl"] == pytest.approx(np.mean(parts), rel=1e-4)
 
 
 def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(

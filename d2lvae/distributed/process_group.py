@@ -1,7 +1,7 @@
-"""The workers that train one model together, each on its share of every minibatch.
+"""The process group of several workers, each with its shard of every minibatch.
 
-All that they exchange is one sum: :meth:`Team.allreduce`.  It goes over MXNet's parameter server: without an optimiser a server keeps,
-of what all workers push, the sum, which they then pull.
+All that they exchange is one sum: :meth:`Workers.allreduce`.  It goes over MXNet's parameter
+server: without an optimiser a server keeps, of what all workers push, the sum, which they pull.
 """
 
 import atexit
@@ -12,104 +12,23 @@ import os
 import queue
 import sys
 import threading
-import typing
 
 import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
 from ..config import ParameterError
+from ..training import ProcessGroup
 from .cluster import DistributedError, cluster, settle
 from .rollcall import Member
 
-__all__ = ["Share", "Team", "ALONE", "joined", "workers"]
+__all__ = ["Workers", "joined", "workers"]
 
 
-class Share(typing.NamedTuple):
-    """Which images of a minibatch are one worker's."""
-
-    whole: int  # images of the minibatch
-    start: int
-    stop: int
-    counts: bool = True  # False: there are fewer images than workers, and this one only stands in
+_joined = None  # the process group of this process: MXNet connects once
 
 
-class Team:
-    """The workers of a training, as one of them sees it; this class is of one alone.
-
-    Attributes
-    ----------
-    rank, size : int
-        Which of how many; rank 0 alone writes.
-    wish : threading.Event or None
-        Set when this worker's user wants to stop.
-    bytes_moved : int
-        What this worker has pushed and pulled.
-    """
-
-    rank, size, wish, bytes_moved = 0, 1, None, 0
-
-    def connect(self):
-        """Meet the others."""
-
-    def allreduce(self, arrays):
-        """Replace each of a list of NDArrays, on every worker, by the sum over the workers."""
-
-    def is_stopping(self):
-        """Whether anybody wanted to stop at the last sum; the same answer for all."""
-        return self.wish is not None and self.wish.is_set()
-
-    def share(self, num_images):
-        """This worker's part of a minibatch: contiguous, the first ones a image larger where it does not divide."""
-        size, more = divmod(num_images, self.size)
-        start = self.rank * size + min(self.rank, more)
-        stop = start + size + (self.rank < more)
-        return Share(num_images, start, stop) if stop > start else Share(num_images, 0, 1, False)
-
-    def total(self, numbers):
-        """The sum over the workers of an array of numbers, in float64 (MXNet's servers round those to float32)."""
-        return np.sum(self.gather(np.asarray(numbers, np.float64).tolist()), axis=0)
-
-    def gather(self, value):
-        """What each worker has, a list by rank; anything that JSON can hold."""
-        if self.size == 1:
-            return [value]
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        [lengths] = self._rows([len(text)]).T
-        width = -(-lengths.max() // 1024) * 1024  # few different ones, as the servers keep each
-        rows = self._rows(np.pad(text, (0, width - len(text))))
-        return [
-            json.loads(row[:length].astype(np.uint8).tobytes())
-            for row, length in zip(rows, lengths)
-        ]
-
-    def _rows(self, numbers):
-        """All workers' numbers, whole ones below 2 ** 24, as rows of a table."""
-        table = np.zeros((self.size, len(numbers)), np.float32)
-        table[self.rank] = numbers
-        table = mx.nd.array(table)
-        self.allreduce([table])
-        return table.asnumpy().astype(int)
-
-    def arrays_of_first(self, arrays):
-        """Rank 0's arrays, by name; the others give arrays of the same names and shapes."""
-        if self.size == 1:
-            return arrays
-        found = {}
-        for (
-            name,
-            array,
-        ) in arrays.items():  # one by one: equal shapes use the same room on the server
-            found[name] = mx.nd.array(array if self.rank == 0 else np.zeros_like(array))
-            self.allreduce([found[name]])
-        return {name: array.asnumpy() for name, array in found.items()}
-
-
-ALONE = Team()
-_joined = None  # the team of this process: MXNet connects once
-
-
-class Workers(Team):
+class Workers(ProcessGroup):
     """Several workers and MXNet's parameter server.
 
     MXNet's calls run in a thread of their own, since they may wait for ever for a worker or a server that has died; the caller
@@ -117,7 +36,7 @@ class Workers(Team):
     """
 
     def __init__(self, member, group):
-        self.member, self.size, self.wanted = member, group.workers, 0.0
+        self.member, self.size, self.wanted, self.bytes_moved = member, group.workers, 0.0, 0
         self.jobs, self.is_waiting, self.store, self.keys = queue.Queue(), False, None, set()
         threading.Thread(target=self._work, daemon=True).start()
         atexit.register(self._leave)
@@ -137,7 +56,7 @@ class Workers(Team):
 
     def _rank(self):
         """This worker's rank: DMLC_WORKER_ID where it is set, else as MXNet counts."""
-        ids = self.gather(os.environ.get("DMLC_WORKER_ID"))
+        ids = self.allgather(os.environ.get("DMLC_WORKER_ID"))
         if not any(ids):
             return self.rank
         if sorted(map(str, ids)) != sorted(map(str, range(self.size))):
@@ -168,8 +87,11 @@ class Workers(Team):
             raise outcome[0]
 
     def allreduce(self, arrays):
-        """Replace each of a list of NDArrays, on every worker, by the sum over the workers."""
-        wish = mx.nd.array([self.wish is not None and self.wish.is_set()])
+        """Replace each NDArray of a list, on every worker, by its sum over the workers."""
+        wish = mx.nd.array([self.stop_requested is not None and self.stop_requested.is_set()])
+        if not self.counts:
+            for array in arrays:
+                array[:] = 0
         arrays = [*arrays, wish]
         keys = [
             f"{place}_{array.dtype.__name__}_{'x'.join(map(str, array.shape))}"
@@ -191,7 +113,47 @@ class Workers(Team):
         self.wanted = wish.asscalar()
 
     def is_stopping(self):
+        """Whether anybody wanted to stop at the last sum; the same answer for all."""
         return self.wanted > 0
+
+    def shard(self, num_images):
+        """This worker's images of a minibatch, as a slice; the first workers' may be one larger.
+
+        With fewer images than workers some only stand in, with an image that does not count.
+        """
+        size, more = divmod(num_images, self.size)
+        start = self.rank * size + min(self.rank, more)
+        stop = start + size + (self.rank < more)
+        self.counts = stop > start
+        return slice(start, stop) if self.counts else slice(0, 1)
+
+    def allgather(self, value):
+        """What each worker has, a list by rank; anything that JSON can hold."""
+        self.counts = True
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        [lengths] = self._rows([len(text)]).T
+        width = -(-lengths.max() // 1024) * 1024  # few different ones, as the servers keep each
+        rows = self._rows(np.pad(text, (0, width - len(text))))
+        return [
+            json.loads(row[:length].astype(np.uint8).tobytes())
+            for row, length in zip(rows, lengths)
+        ]
+
+    def _rows(self, numbers):
+        """All workers' numbers, whole ones below 2 ** 24, as rows of a table."""
+        table = np.zeros((self.size, len(numbers)), np.float32)
+        table[self.rank] = numbers
+        table = mx.nd.array(table)
+        self.allreduce([table])
+        return table.asnumpy().astype(int)
+
+    def broadcast(self, arrays):
+        """Rank 0's arrays, by name; the others give arrays of the same names and shapes."""
+        found = {}
+        for name, array in arrays.items():  # one by one: equal shapes use one room on the server
+            found[name] = mx.nd.array(array if self.rank == 0 else np.zeros_like(array))
+            self.allreduce([found[name]])
+        return {name: array.asnumpy() for name, array in found.items()}
 
     def _leave(self):
         """At the end of the process: say good-bye; where MXNet would wait for the dead, end at once."""
@@ -204,24 +166,15 @@ class Workers(Team):
         self.member.leave()
 
 
-def workers(kvstore):
-    """The team that `kvstore` asks for; the same one from the first call on.
+def workers():
+    """The process group of this process; the same one from the first call on.
 
     Raises
     ------
-    ParameterError
-        `kvstore` and DMLC_ROLE contradict each other.
     DistributedError
         A DMLC_* variable is missing or wrong.
     """
     global _joined
-    if kvstore == "local":
-        if os.environ.get("DMLC_ROLE"):
-            raise ParameterError(
-                f"kvstore is 'local', but DMLC_ROLE is {os.environ['DMLC_ROLE']!r} in the environment, as for one of several "
-                "workers: give -p kvstore dist_sync, or unset DMLC_ROLE"
-            )
-        return ALONE
     if _joined is None:
         group = cluster()
         settle(group)
@@ -230,23 +183,32 @@ def workers(kvstore):
 
 
 @contextlib.contextmanager
-def joined(kvstore):
-    """The team, connected, in a block that all its workers go through together: if it fails here, the others are told.
+def joined(kept=lambda: ""):
+    """The process group, connected, in a block that all its workers go through together.
+
+    If it fails here, the others are told.
+
+    Parameters
+    ----------
+    kept : callable
+        What is left to go on from, in words.
 
     Raises
     ------
     DistributedError
         Somebody has not come, or has died.
     """
-    team = workers(kvstore)
+    group = workers()
     try:
-        team.connect()
-        yield team
-    except DistributedError:
-        raise
+        group.connect()
+        yield group
+    except DistributedError as error:
+        raise DistributedError(
+            f"{error}. Start all processes anew, with -p resume True to go on from the last "
+            f"checkpoint ({kept()})"
+        ) from None
     except BaseException as error:
-        if team is not ALONE:
-            team.member.leave(f"{type(error).__name__}: {error}")
+        group.member.leave(f"{type(error).__name__}: {error}")
         raise
     finally:
-        team.wish = None
+        group.stop_requested = None

@@ -20,7 +20,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
     """One update in place; every argument float32, so that the loop becomes vector instructions.
 
-    All of fastmath would be no faster and less exact: it reorders the sums so that three digits of `var` cancel.
+    All of fastmath would be no faster and less exact: three digits of `var` would cancel.
     """
     one = np.float32(1)
     for i in range(weight.size):
@@ -31,7 +31,7 @@ def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
 
 
 def _address(array):
-    """Where an NDArray's numbers are, in their usual order (MXNet may have laid out a convolution's otherwise)."""
+    """Where an NDArray's numbers are, in their usual order, which MXNet may have changed."""
     pointer = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     return pointer.value
@@ -45,8 +45,8 @@ def _flat_view(array):
 class Adam:
     """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
 
-    On the CPU each parameter is updated in one pass over its weights, gradients and moments, on one core, which
-    is enough to keep the memory busy; MXNet's own Adam, used on GPUs, takes several passes.
+    On the CPU each parameter is updated in one pass over its weights, gradients and moments, on one
+    core, which is enough to keep the memory busy; MXNet's own Adam, used on GPUs, takes several.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ class Adam:
         Initialised.
     lr : float
         Learning rate.
+    allreduce : callable, optional
+        Replaces a list of gradients by their sums over several workers.
 
     Raises
     ------
@@ -67,8 +69,8 @@ class Adam:
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980.
     """
 
-    def __init__(self, net, lr):
-        self.net, self.lr = net, lr
+    def __init__(self, net, lr, allreduce=None):
+        self.net, self.lr, self.allreduce = net, lr, allreduce
         self.parameters = {
             name[len(net.prefix) :]: p
             for name, p in net.collect_params().items()
@@ -78,8 +80,9 @@ class Adam:
         self.gradients = [p.grad() for p in self.parameters.values()]
         for parameter, weight in zip(self.parameters.values(), self.weights):
             if weight.dtype != np.float32:
+                found = np.dtype(weight.dtype).name
                 raise TypeError(
-                    f"{parameter.name} is {np.dtype(weight.dtype).name}; Adam is for float32 (leave out net.cast)"
+                    f"{parameter.name} is {found}; Adam is for float32 (leave out net.cast)"
                 )
         self.projected_layers = projected_layers(net)
         self.on_cpu = self.weights[0].context.device_type == "cpu"
@@ -89,8 +92,11 @@ class Adam:
         """Update with the gradients of a loss summed over `batch_size` images."""
         if next(iter(self.parameters.values())).data() is not self.weights[0]:
             raise RuntimeError(
-                f"{self.net.name} has been initialised anew since this optimiser was made: make a new Learner as well"
+                f"{self.net.name} has been initialised anew since this optimiser was made: "
+                "make a new training step as well"
             )
+        if self.allreduce is not None:
+            self.allreduce(self.gradients)
         self.steps += 1
         update = self._step_on_cpu if self.on_cpu else self._step_elsewhere
         update(batch_size)

@@ -1,84 +1,142 @@
-"""Functions of nets, compiled: the training step's three computations are one call each."""
+"""Functions of nets, compiled: what Gluon's `hybridize` does for a net, done for a function."""
+
+import contextlib
 
 import mxnet as mx
+from mxnet.gluon import nn
 
-from . import layers
 from .bfloat16 import in_bfloat16
 
-__all__ = ["Graph", "SCRATCH"]
-
-SCRATCH = "_scratch"  # behind a parameter's name: a copy of it, which the graph may move
+__all__ = ["apart", "eager", "hybridize"]
 
 
-class Graph:
-    """A function of nets and images, traced once for one batch size and then called with NDArrays.
+def hybridize(function, nets, frozen=False, precision="float32"):
+    """The same function, called as before, but computed as one graph.
 
-    What Gluon's `hybridize` does for a net, for any function of nets; and some nets can be frozen:
-    their weights get no gradient (so none is computed), their BatchNorm's running statistics do not move.
+    It is traced with Symbols at the first call with inputs of new shapes; later calls only run the graph.
 
     Parameters
     ----------
     function : callable
-        Takes Symbols, gives a list of Symbols.
-    num_inputs : int
-        How many it takes.
-    batch_size : int
-        Of the nets' inputs.
-    share : Share, optional
-        Which images of a minibatch they are; all of it by default.
-    learning, frozen : sequence of HybridBlock
+        Takes images or latents, all NDArrays or all Symbols; gives one of them, or a tuple.
+    nets : sequence of HybridBlock
         The initialised nets that it calls.
+    frozen : bool
+        The nets only pass gradients on: none is computed for their weights, and the running
+        statistics of their BatchNorm stay.
     precision : str
-        'float32' or 'bfloat16'.
-    static : bool
-        Keep the memory of its intermediate results from call to call.
+        'float32', or 'bfloat16' for the convolutions.
+
+    Returns
+    -------
+    callable
+        NDArrays -> a list of NDArrays, or the one there is.
+
+    Raises
+    ------
+    ValueError
+        Another word for the precision.
     """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision must be 'float32' or 'bfloat16', found {precision!r}")
+    graphs = {}
 
-    def __init__(
-        self,
-        function,
-        num_inputs,
-        batch_size,
-        share=None,
-        learning=(),
-        frozen=(),
-        precision="float32",
-        static=True,
-    ):
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision must be 'float32' or 'bfloat16', found {precision!r}")
-        inputs = [mx.sym.var(f"input{i}") for i in range(num_inputs)]
-        arrays = {p.name: p.data() for net in learning for p in net.collect_params().values()}
-        for parameter in (p for net in frozen for p in net.collect_params().values()):
-            array = parameter.data()
-            arrays[parameter.name] = (
-                array.copy() if parameter.grad_req == "null" else array.detach()
-            )
-        on_cpu = all(array.context.device_type == "cpu" for array in arrays.values())
-        with layers.compiled_for(batch_size if on_cpu else None), layers.sharing(share):
-            symbol = mx.sym.Group(function(*inputs))
-        for name in symbol.list_inputs():
-            if name.endswith(SCRATCH):
-                arrays[name] = arrays[name[: -len(SCRATCH)]].copy()
-        if precision == "bfloat16":
-            symbol = in_bfloat16(symbol, {name: array.shape for name, array in arrays.items()})
-        self.symbol = symbol
-        names = symbol.list_inputs()
-        self.places = [names.index(symbol.name) for symbol in inputs]
-        self.arguments = [arrays.get(name) for name in names]
-        self.compiled = mx.nd.CachedOp(
-            symbol,
-            [
-                ("static_alloc", static),
-                ("static_shape", static),
-                ("data_indices", self.places),
-                ("param_indices", [i for i in range(len(names)) if i not in self.places]),
-            ],
-        )
+    def compiled(*inputs):
+        kinds = tuple((x.shape, x.dtype) for x in inputs)
+        if kinds not in graphs:
+            graphs[kinds] = _trace(function, nets, inputs, frozen, precision)
+        return graphs[kinds](*inputs)
 
-    def __call__(self, *inputs):
-        """The outputs: a list of NDArrays, or the one there is."""
-        arguments = list(self.arguments)
-        for place, value in zip(self.places, inputs):
+    return compiled
+
+
+def eager(function, nets, **options):
+    """What stands in for :func:`hybridize` to see each operation run: the function as it is."""
+    return function
+
+
+def _trace(function, nets, inputs, frozen, precision):
+    """A graph of one function for inputs of these shapes."""
+    parameters = [parameter for net in nets for parameter in net.collect_params().values()]
+    arrays = {
+        p.name: p.data().detach() if frozen and p.grad_req != "null" else p.data()
+        for p in parameters
+    }
+    on_cpu = inputs[0].context.device_type == "cpu"  # there, layers want to know the number of rows
+    symbols = [
+        mx.sym.var(f"input{i}", shape=x.shape if on_cpu else None, dtype=x.dtype)
+        for i, x in enumerate(inputs)
+    ]
+    with _statistics_fixed(nets) if frozen else contextlib.nullcontext():
+        outputs = function(*symbols)
+    symbol = mx.sym.Group(list(outputs)) if isinstance(outputs, tuple) else outputs
+    if precision == "bfloat16":
+        symbol = in_bfloat16(symbol, {name: array.shape for name, array in arrays.items()})
+    names, given = symbol.list_inputs(), [x.name for x in symbols]
+    places = [names.index(name) for name in given]
+    compiled = mx.nd.CachedOp(
+        symbol,
+        [
+            ("static_alloc", True),
+            ("static_shape", True),
+            ("data_indices", places),
+            ("param_indices", [i for i in range(len(names)) if i not in places]),
+        ],
+    )
+    arguments = [arrays.get(name) for name in names]
+
+    def run(*values):
+        for place, value in zip(places, values):
             arguments[place] = value
-        return self.compiled(*arguments)
+        return compiled(*arguments)
+
+    return run
+
+
+@contextlib.contextmanager
+def _statistics_fixed(nets):
+    """BatchNorm that is traced in this block normalises by the batch and keeps its running statistics: momentum 1."""
+    layers = [layer for net in nets for layer in _layers(net) if isinstance(layer, nn.BatchNorm)]
+    momenta = [layer._kwargs["momentum"] for layer in layers]
+    for layer in layers:
+        layer._kwargs["momentum"] = 1
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer._kwargs["momentum"] = momentum
+
+
+def apart(net, *batches):
+    """What a sequence of layers makes of several batches of one size.
+
+    BatchNorm takes each batch by itself, and only the first moves its running statistics.  The other
+    layers take all at once: MXNet 1.9 cannot add up a transposed convolution's gradients.
+
+    Parameters
+    ----------
+    net : HybridSequential
+    *batches : NDArray or Symbol, shape (N, ...)
+
+    Returns
+    -------
+    list of NDArray or Symbol
+        As many.
+    """
+    F = mx.nd if isinstance(batches[0], mx.nd.NDArray) else mx.sym
+    x = F.concat(*batches, dim=0)
+    for layer in net:
+        if isinstance(layer, nn.BatchNorm):
+            first, *others = x.split(len(batches), axis=0)
+            first = layer(first)
+            with _statistics_fixed([layer]):
+                others = [layer(other) for other in others]
+            x = F.concat(first, *others, dim=0)
+        else:
+            x = layer(x)
+    return list(x.split(len(batches), axis=0))
+
+
+def _layers(net):
+    """A net and all layers within it."""
+    return [net] + [layer for child in net._children.values() for layer in _layers(child)]

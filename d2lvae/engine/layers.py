@@ -1,64 +1,21 @@
-"""A dense layer that knows how MXNet's products are fast on a processor, and a convolution that doubles a image's size."""
-
-import contextlib
+"""A dense layer that is fast on a processor, and a convolution that doubles an image's size."""
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "ResizeConv", "projected_layers", "compiled_for", "batch_size", "noise_like"]
+__all__ = ["Dense", "ResizeConv", "projected_layers"]
 
 WIDE = 2**20  # weights from which on the flipped product pays
-_batch_size = None  # of the graph that is being compiled; None: unknown
-_share = None  # of a minibatch, that it is compiled for; None: all of it
-
-
-@contextlib.contextmanager
-def compiled_for(batch_size):
-    """Nets called with Symbols in this block may assume this batch size."""
-    global _batch_size
-    before, _batch_size = _batch_size, batch_size
-    try:
-        yield
-    finally:
-        _batch_size = before
-
-
-def batch_size():
-    """The one that the graph being compiled is for, or None."""
-    return _batch_size
-
-
-@contextlib.contextmanager
-def sharing(share):
-    """Nets called with Symbols in this block see only these images of a minibatch (a :class:`d2lvae.distributed.process_group.Share`)."""
-    global _share
-    before, _share = _share, share
-    try:
-        yield
-    finally:
-        _share = before
-
-
-def noise_like(latents, num_latents):
-    """Standard normal noise for latents (N, L): its rows of the whole minibatch's, where only a share is seen.
-
-    So several workers with one seed draw together just what one would draw alone.
-    """
-    F = mx.nd if isinstance(latents, mx.nd.NDArray) else mx.sym
-    if _share is None:
-        return F.random.normal_like(latents)
-    return F.random.normal(shape=(_share.whole, num_latents)).slice_axis(
-        axis=0, begin=_share.start, end=_share.stop
-    )
 
 
 class Dense(nn.Dense):
-    """Gluon's dense layer, with another way to the same numbers where it is wide and the batch size known.
+    """Gluon's dense layer, with a faster way to the same numbers where it is wide.
 
-    The oneDNN of MXNet 1.9 computes (N, in) x (in, units) slowly for minibatches, largely on one core, but faster
-    when weights and images change places: (units, in) x (in, N), to be
-    transposed.  Then N takes the place of the layer's width, which must be known in advance.
+    The oneDNN of MXNet 1.9 computes (N, in) x (in, units) slowly for minibatches, largely on one
+    core, but (units, in) x (in, N) fast, whose result is then transposed.  For that N must be known
+    while a graph is traced, as :func:`d2lvae.engine.hybridize.hybridize` lets it be on the CPU;
+    elsewhere this is Gluon's layer.
 
     Parameters
     ----------
@@ -76,27 +33,31 @@ class Dense(nn.Dense):
         )
 
     def hybrid_forward(self, F, x, weight, bias):
-        """(N, ...) with `in_units` numbers an image -> (N, units)."""
-        if _batch_size is None or self._units * self._in_units < WIDE:
+        """(N, ...) with `in_units` numbers per image -> (N, units)."""
+        rows = _known_rows(x) if self._units * self._in_units >= WIDE else 0
+        if not rows:
             return super().hybrid_forward(F, x, weight, bias)
-        product = F.FullyConnected(weight, x.reshape((0, -1)), no_bias=True, num_hidden=_batch_size)
+        product = F.FullyConnected(weight, x.reshape((0, -1)), no_bias=True, num_hidden=rows)
         out = F.broadcast_add(F.transpose(product), bias)
         return out if self.act is None else self.act(out)
 
 
-def projected_layers(net):
-    """All layers within a net that have a `project` method, which is to be called whenever their weights have changed."""
-    found = [net] if hasattr(net, "constrain") else []
-    return found + [layer for child in net._children.values() for layer in projected_layers(child)]
+def _known_rows(x):
+    """The length of a Symbol's first axis; 0 if it is not known, and for an NDArray."""
+    if isinstance(x, mx.nd.NDArray):
+        return 0
+    [shape] = x.infer_shape_partial()[1]
+    return max(shape[0], 0) if shape else 0
 
 
 class ResizeConv(nn.Conv2DTranspose):
-    """A image of twice the size: each pixel becomes four equal ones, then comes a 3 x 3 convolution.
+    """An image of twice the size: each pixel becomes four equal ones, then comes a 3 x 3 convolution.
 
-    A strided transposed convolution may weight the four outputs of an input differently, and so draws a checkerboard at
-    little cost; this one treats all alike.  The two steps together are one transposed convolution, 4 x 4 with stride 2, whose
-    sixteen weights follow from nine; as that it is computed, at the same cost, and after each step of training `project`
-    moves its weights to the nearest such ones.
+    A strided transposed convolution may weight the four outputs of an input differently, and so
+    draws a checkerboard at little cost; this one treats all alike.  The two steps together are one
+    transposed convolution, 4 x 4 with stride 2, whose sixteen weights follow from nine.  As that it
+    is computed, at the same cost, and after each step of training :meth:`project` moves its weights
+    to the nearest such ones.
 
     Parameters
     ----------
@@ -131,3 +92,9 @@ def _resize_projection():
 
 
 RESIZE_PROJECTION = _resize_projection()
+
+
+def projected_layers(net):
+    """All layers within a net with a method `project`, to be called when their weights changed."""
+    found = [net] if hasattr(net, "project") else []
+    return found + [layer for child in net._children.values() for layer in projected_layers(child)]

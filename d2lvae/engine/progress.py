@@ -8,7 +8,6 @@ import mxnet as mx
 import numpy as np
 from tqdm.auto import tqdm
 
-from .. import figures
 from ..storage import paths
 
 __all__ = ["reporting", "epoch_line"]
@@ -38,7 +37,7 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
         Summed losses of some minibatches, and their number of images -> dict of mean losses.
         It waits for the device.
     draw : callable, optional
-        Records as in `history`, with fractions of epochs, and a title -> list of figures.
+        Records as in `history`, with fractions of epochs, and a title -> a PNG's bytes.
     rank : int
         Only the worker of rank 0 reports.
 
@@ -46,13 +45,10 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
     ------
     Report
     """
-    if rank > 0:
-        kind = Report
-    elif not paths.is_interactive():
-        kind = Lines
-    else:
+    kind = Lines
+    if paths.is_interactive():
         kind = Page if draw and paths.in_notebook() else Bar
-    report = kind(history, epochs, num_images, means, draw)
+    report = Report() if rank > 0 else kind(history, epochs, num_images, means, draw)
     try:
         yield report
     finally:
@@ -62,19 +58,30 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
 class Report:
     """Says nothing; the other kinds say something at some of these events."""
 
-    def __init__(self, history, epochs, num_images, means, draw):
-        self.history, self.epochs, self.num_images = history, epochs, num_images
-        self.means, self.draw = means, draw
-        self.recent, self.num_recent = [], 0  # what has not been shown yet
-
     def batch(self, num_images, sums):
         """A minibatch is done, or waits in the device's queue; `sums` are its losses."""
 
     def epoch(self):
         """An epoch is done; `history` has its record."""
 
+    def say(self, text):
+        """A note for whoever looks on; '' is none."""
+
     def close(self):
         """The training is over, whatever the reason."""
+
+
+class _Shown(Report):
+    """What all reports that say something share."""
+
+    def __init__(self, history, epochs, num_images, means, draw):
+        self.history, self.epochs, self.num_images = history, epochs, num_images
+        self.means, self.draw = means, draw
+        self.recent, self.num_recent = [], 0  # what has not been shown yet
+
+    def say(self, text):
+        if text:
+            print(text, flush=True)
 
     def _remember(self, num_images, sums):
         self.recent.append(sums)
@@ -86,14 +93,14 @@ class Report:
         return means
 
 
-class Lines(Report):
+class Lines(_Shown):
     """One line per epoch, written at once."""
 
     def epoch(self):
         print(epoch_line(self.history, self.epochs), flush=True)
 
 
-class Bar(Report):
+class Bar(_Shown):
     """A progress bar; at the end, the last epoch's line."""
 
     def __init__(self, *args):
@@ -123,7 +130,7 @@ class Bar(Report):
             print(epoch_line(self.history, self.epochs))
 
 
-class Page(Report):
+class Page(_Shown):
     """Curves of the losses and reconstructions, in one output that ends as the last epoch's line.
 
     They are drawn at most once a second, and in at most a tenth of the time.  Only a drawing waits
@@ -149,7 +156,7 @@ class Page(Report):
         began = time.monotonic()
         self.curve.append({"epoch": self.num_seen / self.num_images, **self._recent_means()})
         mx.nd.waitall()
-        drawn = figures.one_png(self.draw(self.curve, self._title()))
+        drawn = self.draw(self.curve, self._title())
         self._display(IPython.display.Image(drawn, format="png"))
         now = time.monotonic()
         self.due = now + max(1, 9 * (now - began))

@@ -1,5 +1,6 @@
 """What a run depends on, taken from what is used; and the name of the folder that its results are in."""
 
+import platform
 import zlib
 
 import mxnet as mx
@@ -13,6 +14,7 @@ __all__ = [
     "OPTIONAL",
     "check_images",
     "check_nets",
+    "check_same_config",
     "run_name",
     "settings_of",
 ]
@@ -263,3 +265,34 @@ def layers_of(net):
         name[len(net.prefix) :]: parameter.shape for name, parameter in net.collect_params().items()
     }
     return f"{net!r} {shapes}"
+
+
+def check_same_config(group, settings):
+    """Make sure that all processes are about to train the same, before any work.
+
+    Raises
+    ------
+    RunError
+        Naming the worker and the settings that differ from worker 0's.
+    ParameterError
+        Fewer images in a minibatch than workers.
+    """
+    if settings["batch_size"] < group.size:
+        raise ParameterError(
+            f"batch_size must be at least the number of workers, {group.size}, who share each "
+            f"minibatch; found {settings['batch_size']}. "
+            f"For example: -p batch_size {64 * -(-group.size // 64)}"
+        )
+    (first_host, first), *others = group.allgather([platform.node(), settings])
+    for rank, (host, found) in enumerate(others, 1):
+        differing = [
+            f"{name} {found.get(name)!r} there, {first.get(name)!r} on worker 0"
+            for name in sorted({*found, *first})
+            if found.get(name) != first.get(name)
+        ]
+        if differing:
+            raise RunError(
+                f"worker {rank} on {host} is about to train something else than worker 0 on "
+                f"{first_host} ({'; '.join(differing)}): give all the same parameters and the same "
+                "data (data_sha256 is a checksum of the images)"
+            )

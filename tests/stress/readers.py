@@ -96,25 +96,27 @@ def make_faces(folder):
 
 
 def make_nets(folder):
+    import d2lvae
     import victim
-    from d2lvae import training
     from d2lvae.storage import checkpoints
 
     for name, net in zip(("vae", "disc"), victim.nets()):
-        training.initialize(net, 0)
+        d2lvae.initialize(net, 0)
         checkpoints.save_net(folder / f"{name}.npz", net)
 
 
 @functools.lru_cache(None)
-def a_learner():
-    """A learner and its settings."""
+def a_step():
+    """A training step and its settings."""
+    import d2lvae
     import victim
-    from d2lvae import runs, training
+    from d2lvae.steps import make_step
+    from d2lvae.storage.records import settings_of
 
     vae, disc = victim.nets()
-    training.initialize(vae, 0), training.initialize(disc, 1)
-    settings = runs.settings_of(vae, victim.faces(), victim.config("", 3), disc)
-    return training.Learner(vae, disc, settings), settings
+    d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
+    settings = settings_of(vae, victim.faces(), victim.config("", 3), disc)
+    return make_step(vae, disc, settings), settings
 
 
 def make_checkpoints(folder):
@@ -123,19 +125,19 @@ def make_checkpoints(folder):
     from d2lvae.sources import synthetic_faces
     from d2lvae.storage import checkpoints
 
-    learner, settings = a_learner.__wrapped__()  # a new one
+    step, settings = a_step.__wrapped__()  # a new one
     faces, history = synthetic_faces.draw_faces(64, image_size=32)[0], []
     training.train(
-        learner,
+        step,
         faces,
         {**settings, "epochs": 2},
         history,
         lambda: checkpoints.save_checkpoint(
             folder,
-            learner.state()[0],
+            training.get_state(step)[0],
             {
                 "config": settings,
-                "steps": learner.state()[1],
+                "steps": training.get_state(step)[1],
                 "history": list(history),
                 "threads": threads.settings(),
             },
@@ -185,14 +187,15 @@ def read_net(folder):
 
 
 def read_checkpoint(folder):
+    from d2lvae import training
     from d2lvae.storage import checkpoints
     from d2lvae.storage.records import OPTIONAL
 
-    learner, settings = a_learner()
+    step, settings = a_step()
     arrays, record = checkpoints.load_checkpoint(
-        folder, settings, OPTIONAL, like=learner.state()[0], epoch_steps=2
+        folder, settings, OPTIONAL, like=training.get_state(step)[0], epoch_steps=2
     )
-    learner.set_state(arrays, record["steps"])
+    training.set_state(step, arrays, record["steps"])
     return of_arrays(arrays, record)
 
 

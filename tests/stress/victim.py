@@ -87,7 +87,7 @@ def main():
         runs,
         "_resume",
         "resume",
-        lambda learner, folder, settings, history, steps: f"resumed {len(history)}",
+        lambda step, images, settings, history, *others: f"resumed {len(history)}",
     )
     announce(runs, "_record", "record")
     if arguments.pause:

@@ -1,0 +1,322 @@
+"""One step of training, in three recipes: a VAE alone, against a discriminator, and by the discriminator's features.
+
+Each is what one would write in a notebook's cell (`notebooks/mnist_densevae_logreg.ipynb` does), with
+the losses, the larger part of the work, as functions that :func:`d2lvae.engine.hybridize.hybridize` compiles.
+"""
+
+import functools
+
+import mxnet as mx
+from mxnet import autograd
+
+from . import losses
+from .engine.adam import Adam
+from .engine.hybridize import apart, hybridize
+
+__all__ = ["AdversarialStep", "BothStep", "FeatureStep", "VAEStep"]
+
+
+class VAEStep:
+    """A VAE learns alone: the pixel loss plus the KL divergence.
+
+    Parameters
+    ----------
+    vae : VAE
+        Initialised.
+    lr : float
+        Adam's learning rate.
+    pixel_loss : callable
+        Logits and images (N, C, H, W) -> (N,), nats per image.
+    pixel_weight, kl_weight : float
+        What the two losses are multiplied by.
+    hybridize : callable
+        Compiles the losses; :func:`d2lvae.engine.hybridize.eager` leaves them as they are.
+    allreduce : callable, optional
+        Replaces gradients by their sums over several workers.
+
+    Attributes
+    ----------
+    weights : dict
+        What each loss that the VAE learns from is multiplied by, by name.
+    trainers : dict
+        Adam for each net, by name: 'vae', and with a discriminator 'disc'.
+
+    References
+    ----------
+    Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
+    """
+
+    num_noises = 1  # that `update` takes
+
+    def __init__(
+        self,
+        vae,
+        lr=1e-3,
+        pixel_loss=losses.bce,
+        pixel_weight=1.0,
+        kl_weight=1.0,
+        hybridize=hybridize,
+        allreduce=None,
+    ):
+        self.vae, self.pixel_loss = vae, pixel_loss
+        self.weights = {"pixel_loss": pixel_weight, "kl": kl_weight}
+        self.trainers = {"vae": Adam(vae, lr, allreduce)}
+        self.vae_losses = hybridize(self.vae_losses, [vae])
+
+    def vae_losses(self, images, *noise):
+        """The batch's summed pixel loss and KL, (1,) each."""
+        return self._forward(images, *noise)[:2]
+
+    def _forward(self, images, *noise):
+        """Summed pixel loss and KL, (1,) each, and reconstructions (N, C, H, W) in [0, 1]."""
+        mean, log_var = self.vae.encode(images)
+        latents = self.vae.reparameterize(mean, log_var, *noise)
+        logits = self.vae.decode(latents)
+        pixel, kl = self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var)
+        return pixel.sum(), kl.sum(), losses.sigmoid(logits)
+
+    def update(self, images, batch_size, *noise):
+        """Learn from one minibatch.
+
+        Parameters
+        ----------
+        images : NDArray, float32, shape (N, C, H, W)
+            In [0, 1].
+        batch_size : int
+            N; or, of several workers that share a minibatch, the number of images of all.
+        *noise : NDArray, shape (N, L)
+            Standard normal numbers in place of newly drawn ones.
+
+        Returns
+        -------
+        dict
+            The losses by name, summed over the images, as NDArrays (1,).
+        """
+        with autograd.record():
+            pixel, kl, *_ = self.vae_losses(images, *noise)
+        return self._learn(batch_size, pixel_loss=pixel, kl=kl)
+
+    def _learn(self, batch_size, **found):
+        """One step of the VAE down the weighted sum of its losses."""
+        weights = [_constant(self.weights[name], loss.context) for name, loss in found.items()]
+        autograd.backward(list(found.values()), weights)  # a weight is the loss's own gradient
+        self.trainers["vae"].step(batch_size)
+        return found
+
+
+class AdversarialStep(VAEStep):
+    """A discriminator learns to tell images from reconstructions, and the VAE to deceive it: the original's recipe.
+
+    One forward pass of the VAE serves both nets: d2l's `update_D` and `update_G` in one.
+
+    Parameters
+    ----------
+    vae : VAE
+    disc : Discriminator
+        Both initialised, on one device.
+    disc_weight : float
+        What the adversarial loss is multiplied by.
+    disc_lr : float, optional
+        The discriminator's learning rate; `lr` by default.
+    lr : float
+    **options
+        As of :class:`VAEStep`.
+
+    References
+    ----------
+    Goodfellow et al., "Generative Adversarial Nets", arXiv 1406.2661.
+    """
+
+    def __init__(
+        self,
+        vae,
+        disc,
+        disc_weight=1.0,
+        disc_lr=None,
+        lr=1e-3,
+        hybridize=hybridize,
+        allreduce=None,
+        **options,
+    ):
+        super().__init__(vae, lr, hybridize=hybridize, allreduce=allreduce, **options)
+        self.disc = disc
+        self.weights["adversarial_loss"] = disc_weight
+        self.trainers["disc"] = Adam(disc, disc_lr or lr, allreduce)
+        self.disc_loss = hybridize(self.disc_loss, [disc])
+        self.adversarial_loss = hybridize(self.adversarial_loss, [disc], frozen=True)
+
+    def vae_losses(self, images, *noise):
+        """The batch's summed pixel loss and KL, (1,) each, and its reconstructions (N, C, H, W) in [0, 1]."""
+        return self._forward(images, *noise)
+
+    def disc_loss(self, real, *fakes):
+        """What the discriminator learns from, summed, (1,): 2 log 2 per image if it cannot tell.
+
+        Several kinds of fakes count as one.
+        """
+        real, *fakes = [self.disc(images) for images in (real, *fakes)]
+        loss = _mean([losses.adversarial(fake, False) for fake in fakes])
+        return (
+            loss + losses.adversarial(real, True)
+        ).sum()  # in this order BatchNorm sees real images first
+
+    def adversarial_loss(self, *fakes):
+        """What the VAE pays where its images are not taken for real ones, summed, (1,)."""
+        return _mean([losses.adversarial(self.disc(fake), True) for fake in fakes]).sum()
+
+    def update(self, images, batch_size, *noise):
+        """Learn from one minibatch; see :meth:`VAEStep.update`."""
+        with autograd.record():
+            pixel, kl, fake = self.vae_losses(images, *noise)
+        disc_loss = self._learn_to_tell(batch_size, images, fake)
+        with autograd.record():  # the discriminator, as it is now, looks at the same reconstructions
+            adversarial = self.adversarial_loss(fake)
+        found = self._learn(batch_size, pixel_loss=pixel, kl=kl, adversarial_loss=adversarial)
+        return {**found, "disc_loss": disc_loss}
+
+    def _learn_to_tell(self, batch_size, *images):
+        """One step of the discriminator, of which nothing flows into the VAE; its summed loss."""
+        with autograd.record():
+            loss = self.disc_loss(*(each.detach() for each in images))
+        loss.backward()
+        self.trainers["disc"].step(batch_size)
+        return loss
+
+
+class FeatureStep(AdversarialStep):
+    """The VAE learns to agree with an image in the discriminator's hidden layer, not only in pixels.
+
+    The discriminator learns from images decoded from the prior as well; what it says teaches nobody.
+
+    Parameters
+    ----------
+    vae : VAE
+    disc : Discriminator
+        With a method `features`.
+    feature_weight : float
+        What the distance of features is multiplied by.
+    **options
+        As of :class:`AdversarialStep`.
+
+    References
+    ----------
+    Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", arXiv 1512.09300.
+    """
+
+    num_noises = 2  # of the latents, and the prior's
+
+    def __init__(self, vae, disc, feature_weight=1.0, hybridize=hybridize, **options):
+        super().__init__(vae, disc, hybridize=hybridize, **options)
+        self.weights["feature_loss"] = feature_weight
+        self.feature_loss = hybridize(self.feature_loss, [disc], frozen=True)
+        self.sample = hybridize(self.sample, [vae], frozen=True)
+
+    def feature_loss(self, real, fake):
+        """The distance of images in the discriminator's features, summed, (1,)."""
+        F = mx.nd if isinstance(real, mx.nd.NDArray) else mx.sym
+        both = F.concat(real, fake, dim=0)  # in one batch, so that BatchNorm treats both alike
+        return losses.feature_distance(*self.disc.features(both).split(2, axis=0)).sum()
+
+    def sample(self, latents):
+        """Latents (N, L) -> images (N, C, H, W) in [0, 1]."""
+        return losses.sigmoid(self.vae.decode(latents))
+
+    def update(self, images, batch_size, *noise):
+        """Learn from one minibatch; see :meth:`VAEStep.update`.  A second noise is the prior's."""
+        with autograd.record():
+            pixel, kl, fake = self.vae_losses(images, *noise[:1])
+        with autograd.train_mode():
+            sample = self.sample(self._prior(images, *noise[1:]))
+        disc_loss = self._learn_to_tell(batch_size, images, fake, sample)
+        with autograd.record():
+            feature = self.feature_loss(images, fake)
+        found = self._learn(batch_size, pixel_loss=pixel, kl=kl, feature_loss=feature)
+        return {**found, "disc_loss": disc_loss}
+
+    def _prior(self, images, noise=None):
+        """Latents (N, L) from N(0, 1)."""
+        shape = len(images), self.vae.num_latents
+        return mx.nd.random.normal(shape=shape, ctx=images.context) if noise is None else noise
+
+
+class BothStep(FeatureStep):
+    """Features and adversarial loss: this one, on reconstructions and samples, teaches the decoder alone.
+
+    References
+    ----------
+    Larsen et al., arXiv 1512.09300, algorithm 1.
+    """
+
+    def vae_losses(self, images, noise=None, prior=None):
+        """Summed pixel loss and KL, (1,) each, and three times images (N, C, H, W) in [0, 1].
+
+        Reconstructions; the same without a way back to the encoder; samples from the prior.
+        """
+        F = mx.nd if isinstance(images, mx.nd.NDArray) else mx.sym
+        mean, log_var = self.vae.encode(images)
+        latents = self.vae.reparameterize(mean, log_var, noise)
+        prior = F.random.normal_like(mean) if prior is None else prior
+        decoded = apart(self.vae.decoder, latents, F.BlockGrad(latents), prior)
+        logits, again, sample = [each.reshape((-1, *self.vae.image_shape)) for each in decoded]
+        pixel, kl = self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var)
+        return (pixel.sum(), kl.sum(), *map(losses.sigmoid, (logits, again, sample)))
+
+    def update(self, images, batch_size, *noise):
+        """Learn from one minibatch; see :meth:`FeatureStep.update`."""
+        with autograd.record():
+            pixel, kl, fake, again, sample = self.vae_losses(images, *noise)
+        disc_loss = self._learn_to_tell(batch_size, images, again, sample)
+        with autograd.record():
+            feature = self.feature_loss(images, fake)
+            adversarial = self.adversarial_loss(again, sample)
+        found = self._learn(
+            batch_size, pixel_loss=pixel, kl=kl, adversarial_loss=adversarial, feature_loss=feature
+        )
+        return {**found, "disc_loss": disc_loss}
+
+
+def _mean(parts):
+    """The mean of one or two losses."""
+    return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) * 0.5
+
+
+@functools.lru_cache(maxsize=None)
+def _constant(value, ctx):
+    return mx.nd.full((1,), value, ctx=ctx)
+
+
+RECIPES = {"adversarial": AdversarialStep, "features": FeatureStep, "both": BothStep}
+
+
+def make_step(vae, disc, settings, pixel_loss=None, allreduce=None):
+    """The training step that a run's settings ask for, compiled.
+
+    Parameters
+    ----------
+    vae : VAE
+    disc : Discriminator or None
+        Both initialised.
+    settings : dict
+        `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, perhaps `precision`; with a discriminator
+        `disc_weight`, perhaps `learned_loss`, `feature_weight` and `disc_lr`.
+    pixel_loss : callable, optional
+        In place of the one that the settings name.
+    allreduce : callable, optional
+        See :class:`VAEStep`.
+
+    Returns
+    -------
+    VAEStep
+    """
+    names = ["lr", "pixel_weight", "kl_weight"]
+    if disc is not None:
+        names += ["disc_weight", "disc_lr", "feature_weight"]
+    options = {name: settings[name] for name in names if name in settings}
+    options.update(
+        pixel_loss=pixel_loss or losses.PIXEL_LOSSES[settings["pixel_loss"]],
+        hybridize=functools.partial(hybridize, precision=settings.get("precision", "float32")),
+        allreduce=allreduce,
+    )
+    if disc is None:
+        return VAEStep(vae, **options)
+    return RECIPES[settings.get("learned_loss", "adversarial")](vae, disc, **options)

@@ -1,0 +1,177 @@
+"""A run's folder: held by one process, its checkpoint found, a finished run put in an earlier one's place.
+
+A run is in `unfinished` until it has come to its end; only then it takes the place of an earlier one.
+"""
+
+import contextlib
+import os
+
+from . import checkpoints, paths
+from .checkpoints import CheckpointError
+from .files import Busy, atomic_write, file_lock, read_json
+from .records import OPTIONAL, RunBusy, RunError, run_name
+
+__all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
+
+OWN_RESULTS = "results/own"  # not in git
+UNFINISHED = "unfinished"
+
+
+def folder_of(settings, results_dir):
+    """Where the results of a run with these settings belong."""
+    return paths.results_root(results_dir or OWN_RESULTS) / "images" / run_name(settings)
+
+
+@contextlib.contextmanager
+def folder_lock(folder):
+    """Have a run's folder, made if it is missing, to oneself.
+
+    Raises
+    ------
+    RunBusy
+        Another run has it.
+    RunError
+        It cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(file_lock(folder / ".lock"))
+        except Busy as error:
+            raise RunBusy(
+                f"{folder} is being written by another run ({error}): let it end or stop it, "
+                "or choose another results_dir"
+            ) from None
+        except OSError as error:
+            raise _cannot_be_written(folder, error) from None
+        yield
+
+
+def check_folder(folder, settings, resume):
+    """Make sure that the folder is ours and can be written, before any work.
+
+    Raises
+    ------
+    RunError
+        It holds another configuration's results, what is no record, or cannot be written.
+    """
+    work = folder / UNFINISHED
+    try:
+        if os.path.lexists(work / "metrics.json") and read_json(work / "metrics.json").get(
+            "finished"
+        ):
+            publish(folder)  # which a kill had cut short
+        work.mkdir(exist_ok=True)
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"{work} cannot be brought to its end ({error}): move it away") from None
+    if os.path.lexists(folder / "metrics.json"):
+        _check_earlier(folder, settings)
+    kept = checkpoints.epochs_kept(work, settings, OPTIONAL)
+    if kept > 0 and not resume:
+        print(
+            f"note: an unfinished run of these parameters is here ({kept} of {settings['epochs']} "
+            "epochs).\nThis one begins at the beginning and will replace it; resume True would go on.",
+            flush=True,
+        )
+    _check_writable(work)
+
+
+def _check_writable(folder):
+    try:
+        for unfinished in folder.glob(".*.part"):  # of a run that was killed while writing
+            unfinished.unlink()
+        with atomic_write(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise _cannot_be_written(folder, error) from None
+
+
+def _cannot_be_written(folder, error):
+    return RunError(
+        f"the results folder {folder} cannot be written ({error.strerror or error}): "
+        "choose another with results_dir"
+    )
+
+
+def _check_earlier(folder, settings):
+    """Make sure that the results in a folder are of the same configuration."""
+    try:
+        earlier = read_json(folder / "metrics.json")
+        config = dict(earlier["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
+            "away, or choose another results_dir"
+        ) from None
+    differing = [
+        name
+        for name in sorted({*settings, *config})
+        if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))
+    ]
+    if differing:
+        raise RunError(
+            f"{folder} holds the results of another configuration (different in its metrics.json: "
+            f"{', '.join(differing)}): move it away, or choose another results_dir"
+        )
+    print(
+        f"This configuration has been run before, on {earlier.get('finished_at', '?')}.\n"
+        "Its results stay until this run has come to its end.",
+        flush=True,
+    )
+
+
+def publish(folder):
+    """Put what a finished run has left in place of an earlier one.
+
+    Its record goes last: a kill in between leaves it where it was, and the next start ends what was
+    begun.
+    """
+    work = folder / UNFINISHED
+    for path in sorted(work.iterdir(), key=lambda path: path.name == "metrics.json"):
+        os.replace(path, folder / path.name)
+    work.rmdir()
+
+
+def find_checkpoint(folder, settings, like, epoch_steps):
+    """The furthest checkpoint of these settings, here or in a run's of fewer or more epochs.
+
+    Parameters
+    ----------
+    folder : path
+        The run's.
+    settings : dict
+        Of the run.
+    like : dict of numpy.ndarray
+        Arrays of the names, shapes and kinds that are wanted.
+    epoch_steps : int
+        Steps that the VAE takes in an epoch.
+
+    Returns
+    -------
+    (arrays, record) or None
+
+    Raises
+    ------
+    CheckpointError
+        The run's own checkpoints are damaged, or of another configuration.
+    """
+    pattern = run_name({**settings, "epochs": "*"}).split("/")[1]
+    others = sorted(path for path in folder.parent.glob(pattern) if path != folder)
+    places = [place for path in (folder, *others) for place in (path / UNFINISHED, path)]
+    own = folder / UNFINISHED, folder
+    kept = {place: checkpoints.epochs_kept(place, settings, OPTIONAL) for place in places}
+    usable = [place for place in places if place in own or 0 <= kept[place] <= settings["epochs"]]
+    for place in sorted(usable, key=lambda place: -kept[place]):
+        try:
+            found = checkpoints.load_checkpoint(
+                place, settings, OPTIONAL, like=like, epoch_steps=epoch_steps
+            )
+        except CheckpointError as error:
+            if place in own:
+                raise
+            print(f"{error}. Looking further.", flush=True)  # nothing of this run's is lost
+            continue
+        if found:
+            return found
+    return None

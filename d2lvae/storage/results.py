@@ -1,0 +1,136 @@
+"""What a run leaves in words and numbers: history.csv, metrics.json, README.md."""
+
+import csv
+import io
+import json
+import platform
+import time
+
+import mxnet as mx
+import numpy as np
+
+from .files import atomic_write
+from .records import run_name
+
+__all__ = ["metrics_of", "title_of", "write", "write_text"]
+
+LEARNED = {"features": " + features", "both": " + features + adversarial loss"}
+
+
+def title_of(settings, num_epochs):
+    """A run's title, for its figures."""
+    nets = run_name(settings).split("/")[0].replace("_", " ")
+    learned = LEARNED.get(settings.get("learned_loss"), "")
+    return f"{nets}, {settings['pixel_loss'].upper()}{learned}, {num_epochs} epochs"
+
+
+def metrics_of(images, settings, history, finished, version, made_with):
+    """What metrics.json says of a run that has just been trained."""
+    seconds = [epoch["seconds"] for epoch in history]
+    final = {
+        name: value
+        for name, value in (history[-1] if history else {}).items()
+        if name not in ("epoch", "seconds", "images_per_second")
+    }
+    speed = {}
+    if seconds:
+        median = float(np.median(seconds))
+        speed = {
+            "seconds": round(sum(seconds), 1),
+            "seconds_an_epoch": round(median, 2),
+            "images_per_second": round(len(images.train) / median, 1),
+        }
+    return {
+        "finished": finished,
+        "epochs_done": len(history),
+        "finished_at": time.strftime("%Y-%m-%d"),
+        "final": final,
+        **speed,
+        "data": {
+            "name": images.name,
+            "origin": images.origin,
+            "is_real": images.is_real,
+            "num_train": len(images.train),
+            "num_validation": len(images.validation),
+            **({} if images.seed is None else {"seed": images.seed}),
+        },
+        "config": settings,
+        **made_with,
+        "versions": {
+            "python": platform.python_version(),
+            "mxnet": mx.__version__,
+            "numpy": np.__version__,
+            "d2lvae": version,
+        },
+    }
+
+
+def write(folder, images, history, metrics):
+    """Write history.csv, README.md and, last, metrics.json into a run's folder."""
+    if history:
+        write_text(folder / "history.csv", _csv(history))
+    write_text(folder / "README.md", _readme(images, metrics))
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def write_text(path, text):
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _csv(history):
+    text = io.StringIO()
+    names = dict.fromkeys(
+        name for epoch in history[::-1] for name in epoch
+    )  # solo epochs have fewer
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _readme(images, metrics):
+    """A page on a run; after :func:`d2lvae.evaluate` it has the measures as well."""
+    parts = {"final": "mean over the last epoch, nats per image"}
+    if "quality" in metrics:
+        number = metrics["quality"]["num_images"]
+        parts["validation"] = "mean over the validation images, nats per image"
+        parts["quality"] = (
+            f"mean over {number:,} reconstructed validation images "
+            "(see `d2lvae/evaluation/metrics.py`)"
+        )
+    tables = "\n\n".join(_table(heading, metrics[part]) for part, heading in parts.items())
+    state = "finished" if metrics["finished"] else "stopped by hand"
+    originals = (
+        ""
+        if images.is_real
+        else "\n![originals above, reconstructions below](originals_and_reconstructions.png)\n"
+    )
+    return f"""# {run_name(metrics["config"])}
+
+Trained on {images}.
+
+{metrics["epochs_done"]} of {metrics["config"]["epochs"]} epochs ({state} on \
+{metrics["finished_at"]}), {metrics.get("seconds", 0):,.0f} s of training, \
+{metrics.get("images_per_second", 0):,.0f} images/s.
+
+{tables}
+
+![reconstructions](reconstructions.png)
+{originals}
+![samples from the prior](samples.png)
+
+![losses](loss.png)
+
+All numbers: [history.csv](history.csv), [metrics.json](metrics.json). Left by `d2lvae.fit`.
+"""
+
+
+def _table(heading, numbers):
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {value:.4f} |"
+        for name, value in numbers.items()
+        if isinstance(value, float)
+    )
+    return f"| {heading} | |\n|---|---|\n{rows}"

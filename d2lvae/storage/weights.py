@@ -1,0 +1,114 @@
+"""The weights that a net begins with, and a checksum that tells them from others."""
+
+import zlib
+
+import mxnet as mx
+import numpy as np
+from d2l import mxnet as d2l
+
+from ..engine.layers import projected_layers
+from .records import RunError
+
+__all__ = ["begin", "checksum", "complete", "has_weights", "initialize", "own_weights", "prepare"]
+
+
+def spawn_seeds(seed, *path):
+    """Two independent 31-bit seeds for one purpose: the same for the same numbers."""
+    first, second = np.random.SeedSequence([seed, *path]).generate_state(2)
+    return int(first >> 1), int(second >> 1)
+
+
+def initialize(net, seed, ctx=None):
+    """Give a net Xavier weights that depend only on the net and the random seed, and compile it.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        A VAE or a discriminator; `fit` draws its weights from the seed, the discriminator's from
+        seed + 1.
+    seed : int
+    ctx : mxnet.Context, optional
+        A GPU if there is one, else the CPU.
+
+    References
+    ----------
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks".
+    """
+    complete(net)
+    mx.random.seed(spawn_seeds(seed)[0])
+    net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
+    prepare(net)
+    net.left_by_fit = checksum(net)
+
+
+def prepare(net):
+    """Make an initialised net ready for training: shapes, projections, compilation."""
+    complete(net)
+    for layer in projected_layers(net):
+        layer.project()
+    net.hybridize(static_alloc=True, static_shape=True)
+
+
+def complete(net):
+    """Settle the shapes that a net's layers leave open, as `nn.Dense(400)` does."""
+    parameters = net.collect_params().values()
+    if any(not p.shape or 0 in p.shape for p in parameters):
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+    if any(p._deferred_init for p in parameters):
+        net(mx.nd.zeros((1, *net.image_shape)))  # gives them their weights
+
+
+def has_weights(net):
+    """Whether a net has been initialised, by whomever."""
+    return all(p._data is not None or p._deferred_init for p in net.collect_params().values())
+
+
+def checksum(net):
+    """A number that tells a net's weights from others.
+
+    BatchNorm's running statistics, which any training step moves, do not count.
+    """
+    complete(net)
+    mx.nd.waitall()  # a pass that still runs may lay out a convolution's weights anew
+    number = 0
+    for parameter in net.collect_params().values():
+        if parameter.grad_req != "null":
+            number = zlib.crc32(np.ascontiguousarray(parameter.data().asnumpy()), number)
+    return number
+
+
+def own_weights(name, net, resume):
+    """A checksum of weights that somebody else gave a net; None if it has none, or fit's own.
+
+    Raises
+    ------
+    RunError
+        A training that began from weights of somebody's own has changed them, so that it cannot
+        begin from them again.
+    """
+    if not has_weights(net):
+        return None
+    number = checksum(net)
+    if number != getattr(net, "left_by_fit", None):
+        prepare(net)
+        return f"{checksum(net):08x}"
+    began_from = getattr(net, "began_from", None)
+    if began_from and began_from != f"{number:08x}" and not resume:
+        raise RunError(
+            f"the {name} began from weights of its own, which training has changed. Make it and "
+            "give it its weights again, or go on with resume True"
+        )
+    return began_from
+
+
+def begin(net, seed, has_own_weights, quiet):
+    """Give a net the weights that a run begins with; say which, if not what one would think."""
+    words = None
+    if has_own_weights:
+        words = "begins from the weights that it has been given, not from the seed's"
+    else:
+        if has_weights(net) and hasattr(net, "began_from"):
+            words = f"was trained before; it begins anew from seed {seed} (resume True would go on)"
+        initialize(net, seed)
+    if words and not quiet:
+        print(f"{type(net).__name__} {words}.", flush=True)
