@@ -91,7 +91,7 @@ def show_images(pictures, title, num_cols=10, titles=None, scale=1):
     titles : list of str, optional
         One over each image.
     scale : int
-        Enlarges further; at 1 a image is some 80 to 130 dots wide.
+        Enlarges further; at 1 an image is some 80 to 130 dots wide.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def show_rows(rows, title, scale=1):
 
 
 def show_file(path):
-    """A image file, dot for dot."""
+    """An image file, dot for dot."""
     image = np.asarray(Image.open(path).convert("RGB"))
     figure = d2l.plt.figure(
         figsize=(image.shape[1] / DOTS_AN_INCH, image.shape[0] / DOTS_AN_INCH), dpi=DOTS_AN_INCH

@@ -190,7 +190,7 @@ class DenseVAE(VAE):
 
 
 def num_halvings(image_shape):
-    """How often strided convolutions halve a image of (C, H, W) until 4 x 4 are left.
+    """How often strided convolutions halve an image of (C, H, W) until 4 x 4 are left.
 
     Raises
     ------

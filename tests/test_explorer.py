@@ -369,7 +369,7 @@ def test_a_walk_ends_at_the_other_image_and_a_sample_belongs_to_none(page):
 
 
 def test_a_verdict_is_passed_as_in_training(tiny_faces):
-    """With BatchNorm a image is judged by the statistics of those beside it; the running ones are neither used nor moved."""
+    """With BatchNorm an image is judged by the statistics of those beside it; the running ones are neither used nor moved."""
     disc = d2lvae.ConvDisc(4, (3, 32, 32))
     d2lvae.initialize(disc, 0)
     before = get_weights(disc)

@@ -157,7 +157,7 @@ def test_sorted_names_a_permutation_from_the_seed_and_80_percent(anime):
 def test_unreadable_files_are_counted_and_named_with_the_reason(anime, capsys):
     many(anime)
     (anime / "empty.jpg").touch()
-    (anime / "text.png").write_text("this is not a image")
+    (anime / "text.png").write_text("this is not an image")
     red_square().save(anime / "short.jpg")
     (anime / "short.jpg").write_bytes((anime / "short.jpg").read_bytes()[:300])
     (anime / "notes.txt").write_text("not even looked at")

@@ -169,7 +169,7 @@ def test_a_conv_vaes_latents_have_neither_relu_nor_batchnorm_on_them():
 
 
 def test_an_object_moved_by_the_stride_moves_in_the_first_layers_output():
-    """Which it would not in a image whose rows were reshaped instead of transposed."""
+    """Which it would not in an image whose rows were reshaped instead of transposed."""
     vae = made(conv_vae())
     images = np.zeros((2, 3, 32, 32), np.float32)
     images[0, :, 8:12, 8:12], images[1, :, 10:14, 12:16] = 1, 1

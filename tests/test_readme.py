@@ -404,7 +404,7 @@ def test_the_table_of_abuse():
         ("set aside by name", "set aside"),
         ("harmless to the last bit", "harmless"),
         ("said to be none of the published", "told"),
-        ("another image", "a image"),
+        ("another image", "an image"),
     ):
         assert f"{words} ({outcomes[outcome]:,})" in rows[1][2]
     minutes = sum(figures["seconds"] for figures in found.values()) / 60

@@ -1,4 +1,4 @@
-"""A square to draw a digit on with the mouse, and what becomes of it: a image such as MNIST's."""
+"""A square to draw a digit on with the mouse, and what becomes of it: an image such as MNIST's."""
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,7 +12,7 @@ PEN = 2  # pixels of 28
 
 
 def as_digit(strokes):
-    """Strokes as a image such as MNIST's makers made: 20 high or wide, its centre of mass in the middle of 28 x 28, or as near as fits.
+    """Strokes as an image such as MNIST's makers made: 20 high or wide, its centre of mass in the middle of 28 x 28, or as near as fits.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def as_digit(strokes):
 
 
 def _way_to_the_middle(ink):
-    """How far a image with so much ink in each of its rows (or columns) can be moved towards the middle without leaving the image."""
+    """How far an image with so much ink in each of its rows (or columns) can be moved towards the middle without leaving the image."""
     used = np.flatnonzero(ink)
     return int(
         np.clip(

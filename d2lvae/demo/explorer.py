@@ -2,7 +2,7 @@
 
     make explore        (or notebooks/latent_explorer.ipynb in JupyterLab)
 
-A image goes to the browser in its own size, a few kB, and is enlarged there: so a slider's answer is quick.
+An image goes to the browser in its own size, a few kB, and is enlarged there: so a slider's answer is quick.
 """
 
 import html
@@ -28,7 +28,7 @@ from .drawing_pad import DrawingPad, as_digit
 
 __all__ = ["Explorer", "train_small"]
 
-SIDE = 224  # of a image on the page, in the browser's pixels: three and the sliders fit on a projector 1,280 wide
+SIDE = 224  # of an image on the page, in the browser's pixels: three and the sliders fit on a projector 1,280 wide
 STYLE = """<style>
 .d2lvae, .d2lvae .widget-label, .d2lvae button, .d2lvae select, .d2lvae input {font-size: 17px}
 .d2lvae input[type="number"] {font-size: 17px !important}
@@ -505,7 +505,7 @@ class Explorer(widgets.VBox):
 
 
 class _Panel(widgets.VBox):
-    """A image under its title and the discriminator's verdict on it."""
+    """An image under its title and the discriminator's verdict on it."""
 
     def __init__(self, name):
         self.caption, self.image = (

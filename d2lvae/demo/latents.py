@@ -1,4 +1,4 @@
-"""What a trained VAE's latents mean: finished runs, the directions in which their codes vary most, what those change in a image."""
+"""What a trained VAE's latents mean: finished runs, the directions in which their codes vary most, what those change in an image."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ __all__ = [
     "walk",
 ]
 
-MAX_DIRECTIONS = 8  # of many latents; as many fit beside a image
+MAX_DIRECTIONS = 8  # of many latents; as many fit beside an image
 NUM_ENCODED = 1_000  # validation images that the directions are found on
 NUM_COMPANY = 15  # images that another one is judged among
 NUM_DRAWN = 100  # from the prior, where a run's images are not here
@@ -321,9 +321,9 @@ def _device(net):
 
 
 def verdict(discriminator, image, company):
-    """How sure a discriminator is that a image is real, from 0 to 1.
+    """How sure a discriminator is that an image is real, from 0 to 1.
 
-    It judges it as in its training, among others of its kind: where it has BatchNorm, what it makes of a image depends on those beside it.
+    It judges it as in its training, among others of its kind: where it has BatchNorm, what it makes of an image depends on those beside it.
 
     Parameters
     ----------
@@ -429,7 +429,7 @@ def _explained_variance(factor, values):
 
 
 def traversals(vae, found, latents, num_steps=9, reach=2.5):
-    """What turning each direction changes in a image.
+    """What turning each direction changes in an image.
 
     Parameters
     ----------

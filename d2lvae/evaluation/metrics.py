@@ -7,7 +7,7 @@ off them; a crisp edge in the wrong place has as much of high frequencies as in 
 comparisons with the original (`psnr`, `ssim`, `gmsd`) notice.  Ratios are measures of the image divided by those of its
 original: 1 is as sharp as it.
 
-In a ratio no measure counts as less than what rounding to 256 levels leaves in a image, on average (white noise of variance
+In a ratio no measure counts as less than what rounding to 256 levels leaves in an image, on average (white noise of variance
 1/12 squared level): so a flat image beside a flat original has the ratio 1, and nothing is divided by 0.
 """
 
@@ -102,7 +102,7 @@ def psnr(originals, images):
     .. math:: 10 \log_{10} \frac{255^2}{\mathrm{mean}_i (x_i - y_i)^2}
 
     Identical images get `MAX_PSNR` and not infinity, so that means stay numbers.  (No others come near
-    it: one pixel of 3 x 64 x 64 that is off by one level costs a image all above 89 dB.)
+    it: one pixel of 3 x 64 x 64 that is off by one level costs an image all above 89 dB.)
 
     Parameters
     ----------

@@ -260,7 +260,7 @@ def crops(images, rows):
 
 
 def _busiest(image, side):
-    """The corner (row, column) of the square of this side in which a image (1, H, W) has the most edges."""
+    """The corner (row, column) of the square of this side in which an image (1, H, W) has the most edges."""
     rows, columns = np.gradient(image[0].astype(float))
     sums = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     windows = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

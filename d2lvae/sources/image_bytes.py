@@ -52,7 +52,7 @@ def kind_of(path):
 
 
 def misnamed(path):
-    """Why a file without a image's suffix is left out; '' for one that is no image."""
+    """Why a file without an image's suffix is left out; '' for one that is no image."""
     kind = kind_of(path)
     if kind in READ:
         return f"{kind} of another suffix (rename to {SUFFIX_OF[kind]})"

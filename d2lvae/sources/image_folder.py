@@ -63,7 +63,7 @@ def find_images(folder):
         program can set, so that a copy with an old date is not taken for what was there before.
     left_out : list of (str, str)
         Name and reason: directories and files that could not be looked at, and images of other
-        kinds or with other suffixes.  Other files without a image's suffix are not mentioned.
+        kinds or with other suffixes.  Other files without an image's suffix are not mentioned.
     """
     folder, files, left_out, seen = pathlib.Path(folder), [], [], set()
 
@@ -109,7 +109,7 @@ def find_images(folder):
 
 
 def _why_not(path, error):
-    """Why a file with a image's suffix gave no image, in words that many files can share."""
+    """Why a file with an image's suffix gave no image, in words that many files can share."""
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"of more than {MAX_PIXELS:,} pixels or {MAX_BYTES:,} bytes"
     if isinstance(error, MemoryError):
@@ -130,7 +130,7 @@ def _why_not(path, error):
 def decode(path, image_size):
     """One image file as (3, image_size, image_size) uint8: transposed from rows of pixels, not reshaped.
 
-    A PNG's checksums are compared; a JPEG has none, so one whose bits were altered is a image as long as all of it can be decoded.
+    A PNG's checksums are compared; a JPEG has none, so one whose bits were altered is an image as long as all of it can be decoded.
     Turned upright as its camera says, what is transparent on white, grey as three equal channels,
     16 bits scaled to 8; the centred square of it, resized with Lanczos' filter.
     Metadata never costs an image: where Pillow stumbles over it, the file is read without it.

@@ -161,7 +161,7 @@ def _circle(num_points=20):
 
 
 class _Canvas:
-    """A image to draw on in the face's own coordinates."""
+    """An image to draw on in the face's own coordinates."""
 
     def __init__(self, side, colour, face):
         self.side = side

@@ -9,7 +9,7 @@ A worker process reads what was spoilt; a worker that dies is a crash, one that 
     set aside     a line that names the file; the content is what it is without it, or made anew
     harmless      the same content as before, to the last bit
     told          other content, and a line that names the file as not the published one (an unzipped IDX file has no checksum)
-    a image     a JPEG that is decoded whole, to other pixels (it has no checksum either)
+    an image     a JPEG that is decoded whole, to other pixels (it has no checksum either)
 
 Anything else is a failure.
 """
@@ -29,7 +29,7 @@ import spoilers
 from readers import KINDS
 from watched import ENVIRONMENT
 
-FINE = ("refused", "set aside", "harmless", "told", "a image")
+FINE = ("refused", "set aside", "harmless", "told", "an image")
 SECONDS, MEGABYTES = 30, 1500  # for one input; of memory, for all
 
 

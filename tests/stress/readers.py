@@ -296,7 +296,7 @@ def judge(kind, folder, right, fallback):
     elif "IDX" in kind and named:
         outcome = "told"
     elif kind == "JPEG face" and not named:
-        outcome = "a image"
+        outcome = "an image"
     else:
         outcome = "silently accepted"
     return {
