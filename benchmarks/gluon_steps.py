@@ -5,8 +5,7 @@ import itertools
 
 import mxnet as mx
 from d2lvae import losses, training
-from d2lvae.engine import adam, layers
-from d2lvae.storage import paths
+from d2lvae.engine import adam, denormals, layers
 from experiments import config, disc_weight, gluon_nets
 from mxnet import autograd
 
@@ -43,7 +42,7 @@ def take_away(lever):
     elif (
         lever == "flushed denormals"
     ):  # by Adam; those in MXNet's threads are the worker's business
-        paths.denormals_as_zero = contextlib.nullcontext
+        denormals.denormals_as_zero = contextlib.nullcontext
     else:
         raise ValueError(lever)
 

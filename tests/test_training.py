@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from d2lvae import losses, training
-from d2lvae.storage import paths
+from d2lvae.engine import progress
 from d2lvae.storage.checkpoints import get_weights
 from mxnet import autograd
 from mxnet.gluon import nn
@@ -308,7 +308,7 @@ def test_evaluate_uses_every_image_and_no_gradient(config, tiny, small_vae):
 def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(
     config, tiny, small_vae, monkeypatch, capfd
 ):
-    monkeypatch.setattr(paths, "is_interactive", lambda: True)
+    monkeypatch.setattr(progress, "is_interactive", lambda: True)
     run(config, tiny, small_vae(), epochs=40)
     shown = capfd.readouterr()
     assert "images/s" in shown.err and "loss" in shown.err and "epoch" in shown.err
