@@ -1,4 +1,7 @@
-"""Files that are either wholly written or not there, folders that one process has to itself, and readers that do not wait for ever."""
+"""Files that are wholly written or not there, and that are never waited for without end.
+
+Nothing is pickled, so reading a file cannot run code.
+"""
 
 import contextlib
 import errno
@@ -9,7 +12,9 @@ import pathlib
 import socket
 import stat
 
-__all__ = ["Busy", "file_lock", "read_json", "regular_file", "atomic_write"]
+import filelock
+
+__all__ = ["Busy", "atomic_write", "file_lock", "read_json", "regular_file"]
 
 _ADVICE = {
     errno.ENOSPC: "free some room on the disk",
@@ -19,12 +24,8 @@ _ADVICE = {
     errno.EPERM: "make the folder writable",
     errno.EROFS: "choose a writable folder",
 }
-_NO_LOCKS = (
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-    errno.EINVAL,
-)  # file systems that have none
+# What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Busy(RuntimeError):
@@ -35,8 +36,8 @@ class Busy(RuntimeError):
 def atomic_write(path):
     """A binary file that takes the place of `path` once the block has ended without an error.
 
-    After a kill or a power cut `path` is what it was before or what it was to become: the bytes are on the
-    disk before the name is, and the name is when the block has ended.
+    After a kill or a power cut `path` is what it was before or what it was to become. The bytes are
+    on the disk before the name is, and the name is when the block has ended.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def atomic_write(path):
 
 
 def _sweep(path):
-    """Remove what processes that were killed while they wrote `path` have left: it would take up room for ever."""
+    """Remove what processes that were killed while they wrote `path` have left."""
     start = f".{path.name}."
     for name in os.listdir(path.parent):
         number = name[len(start) : -len(".part")]
@@ -105,9 +106,12 @@ def _sync_folder(folder):
 
 @contextlib.contextmanager
 def file_lock(path):
-    """Hold the lock file at `path` during the block.  The system gives the lock back when the process ends, however it ends.
+    """Hold the lock file at `path` during the block.
 
-    On a network drive it holds between machines if the drive's server has locks (NFS has); where there are none, that is said.
+    The system gives the lock back when the process ends, however it ends.
+    The file stays, empty; who holds it is written beside it, in a file with `.holder` at the end.
+    On a network drive it holds between machines if the drive's server has locks (NFS has).
+    On a file system that has none, that is said and the block goes on.
 
     Raises
     ------
@@ -116,41 +120,44 @@ def file_lock(path):
     OSError
         The file cannot be made.
     """
-    file = _locked(pathlib.Path(path))
+    lock, holder = filelock.FileLock(path), pathlib.Path(f"{path}.holder")
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        lock.acquire(blocking=False)
+    except (filelock.Timeout, NotImplementedError):
+        if _is_locked(path):
+            raise Busy(_text(holder) or "another process") from None
+        folder = pathlib.Path(path).parent
+        print(
+            f"note: {folder} is on a file system without locks, so nothing keeps another process "
+            "out of it",
+            flush=True,
+        )
+        yield
+        return
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(
-                path
-            )  # before the lock is given back: a file that is found is somebody's, or a dead one's
-        file.close()
+            holder.unlink()
+        lock.release()
 
 
-def _locked(path):
-    while True:
-        file = open(path, "a+", errors="replace")
+def _is_locked(path):
+    """Whether somebody has the lock; False where there are none (filelock tells only of ENOSYS)."""
+    with open(path) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-            file.close()  # its owner removed it between our two calls
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
-                print(
-                    f"note: {path.parent} is on a file system without locks, so nothing keeps another process out of it",
-                    flush=True,
-                )
-                return file
-            file.seek(0)
-            holder = file.read() or "another process"
-            file.close()
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise Busy(holder) from None
-            raise
+            return error.errno not in _NO_LOCKS
+    return True  # its holder has just given it back
+
+
+def _text(path):
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # the lock's new holder has not written it yet
+        return ""
 
 
 def regular_file(path):
