@@ -14,7 +14,7 @@ import mxnet
 with denormals.denormals_as_zero():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
-from .storage.checkpoints import load_net, save_net
+from .storage.nets import load_net, save_net
 from .config import Config, ParameterError
 from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc

@@ -36,6 +36,7 @@ from .evaluation import classifier, metrics
 from .storage import checkpoints, paths
 from .storage.checkpoints import CheckpointError
 from .storage.files import Busy, atomic_write, file_lock, read_json
+from .storage.nets import get_weights, save_net, set_weights
 from .storage.records import OPTIONAL, RunBusy, RunError, run_name, settings_of
 from .vae import VAE
 
@@ -312,9 +313,7 @@ def _train(learner, images, settings, history, folder, resume, progress):
     for optimizer in (
         learner.optimizers.values() if workers.size > 1 else ()
     ):  # BatchNorm's statistics are each worker's own
-        checkpoints.set_weights(
-            optimizer.net, workers.arrays_of_first(checkpoints.get_weights(optimizer.net))
-        )
+        set_weights(optimizer.net, workers.arrays_of_first(get_weights(optimizer.net)))
     run = (
         _record(learner, images, settings, history, finished, work, made_with)
         if workers.rank == 0
@@ -461,9 +460,7 @@ def _find_checkpoint(learner, folder, settings, epoch_steps):
     like = learner.state()[0]
     for place in sorted(usable, key=lambda place: -kept[place]):
         try:
-            found = checkpoints.load_checkpoint(
-                place, settings, OPTIONAL, like=like, epoch_steps=epoch_steps
-            )
+            found = checkpoints.load_checkpoint(place, settings, OPTIONAL, like=like)
         except CheckpointError as error:
             if place in (folder / UNFINISHED, folder):
                 raise
@@ -517,7 +514,7 @@ def _record(learner, images, settings, history, finished, folder, made_with):
     if history:
         _write_text(folder / "history.csv", _csv(history))
     for name, optimizer in learner.optimizers.items():
-        checkpoints.save_net(folder / f"{name}.npz", optimizer.net)
+        save_net(folder / f"{name}.npz", optimizer.net)
     metrics = _metrics(learner, images, settings, history, finished, made_with)
     _write_text(folder / "README.md", _readme(images, settings, metrics))
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")

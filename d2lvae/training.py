@@ -18,7 +18,7 @@ from .engine import layers, threads
 from .engine.adam import Adam
 from .engine.hybridize import SCRATCH, Graph
 from .engine.progress import reporting
-from .storage.checkpoints import get_weights, set_weights
+from .storage.nets import get_weights, set_weights
 
 __all__ = ["Learner", "initialize", "train", "evaluate"]
 

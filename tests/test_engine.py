@@ -17,7 +17,7 @@ from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import Graph
 from d2lvae.sources import synthetic_digits, synthetic_faces
 from d2lvae.storage import records
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from mxnet import autograd
 from mxnet.gluon import nn
 from simple_step import SimpleLearner

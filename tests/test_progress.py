@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from d2l import mxnet as d2l
 from d2lvae.engine import progress
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from helpers import fit
 from PIL import Image
 

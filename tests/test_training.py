@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from d2lvae import losses, training
 from d2lvae.engine import progress
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from mxnet import autograd
 from mxnet.gluon import nn
 

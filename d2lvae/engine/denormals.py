@@ -25,8 +25,9 @@ def denormals_as_zero():
     """In this block, this thread and those started in it compute with 0 for numbers below 1e-38.
 
     Where a gradient has become exactly 0 (a ReLU that never fires again), Adam's mean of gradients
-    decays into such numbers and stays there, and processors may handle them many times slower: the
-    longer a training, the more of them (benchmarks/levers.py measures a short one, and finds nothing).
+    decays into such numbers and stays there, and processors may handle them many times slower.
+    The longer a training, the more of them: benchmarks/levers.py measures a short one, and finds
+    nothing.
     A new thread inherits the mode from the one that starts it, so MXNet's are started here; the
     caller's own mode is restored.  Elsewhere than on Linux with x86-64 processors nothing is done.
     MXNet starts its threads anew, without the mode, when the process forks (before Python 3.10, at

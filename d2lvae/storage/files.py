@@ -11,10 +11,21 @@ import os
 import pathlib
 import socket
 import stat
+import zipfile
 
 import filelock
+import numpy as np
 
-__all__ = ["Busy", "atomic_write", "file_lock", "read_json", "regular_file"]
+__all__ = [
+    "Busy",
+    "CheckpointError",
+    "atomic_write",
+    "file_lock",
+    "read_arrays",
+    "read_json",
+    "regular_file",
+    "write_arrays",
+]
 
 _ADVICE = {
     errno.ENOSPC: "free some room on the disk",
@@ -30,6 +41,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 class Busy(RuntimeError):
     """What another process has to itself; the message says which one."""
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used; the message names it and what to do."""
 
 
 @contextlib.contextmanager
@@ -120,16 +135,18 @@ def file_lock(path):
     OSError
         The file cannot be made.
     """
-    lock, holder = filelock.FileLock(path), pathlib.Path(f"{path}.holder")
+    path, who = pathlib.Path(path), "another process"
+    lock, holder = filelock.FileLock(path), path.with_name(f"{path.name}.holder")
     try:
         lock.acquire(blocking=False)
     except (filelock.Timeout, NotImplementedError):
         if _is_locked(path):
-            raise Busy(_text(holder) or "another process") from None
-        folder = pathlib.Path(path).parent
+            with contextlib.suppress(OSError):
+                who = holder.read_text(errors="replace")
+            raise Busy(who) from None
         print(
-            f"note: {folder} is on a file system without locks, so nothing keeps another process "
-            "out of it",
+            f"note: {path.parent} is on a file system without locks, so nothing keeps another "
+            "process out of it",
             flush=True,
         )
         yield
@@ -151,13 +168,6 @@ def _is_locked(path):
         except OSError as error:
             return error.errno not in _NO_LOCKS
     return True  # its holder has just given it back
-
-
-def _text(path):
-    try:
-        return path.read_text(errors="replace")
-    except OSError:  # the lock's new holder has not written it yet
-        return ""
 
 
 def regular_file(path):
@@ -187,3 +197,41 @@ def read_json(path):
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None
+
+
+def write_arrays(path, arrays, record):
+    """Write named arrays and a record (anything JSON can hold) to one .npz file, atomically."""
+    text = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    with atomic_write(path) as file:
+        np.savez(file, record=text, **arrays)
+
+
+def read_arrays(path):
+    """The arrays and the record of a file by :func:`write_arrays`, every checksum compared.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, cut short, altered, or of another kind.
+    """
+    try:
+        with zipfile.ZipFile(regular_file(path)) as archive:
+            damaged = archive.testzip()  # compares the checksum of every array
+        if damaged:
+            raise CheckpointError(f"{path} is damaged: {damaged} has the wrong checksum")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+        if "record" not in arrays:
+            raise CheckpointError(f"{path} is not a file of this project's weights: no record")
+        record = json.loads(arrays.pop("record").tobytes().decode())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a file of this project's weights: {error}") from None
+    except Exception as error:  # zipfile's, zlib's and numpy's are of many kinds
+        raise CheckpointError(f"{path} is damaged or cut short: {error}") from None
+    return arrays, record

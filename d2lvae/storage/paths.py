@@ -65,7 +65,7 @@ def data_root():
 def results_root(results_dir=""):
     """A folder of results: `results_dir`, below the project's folder if it is relative.
 
-    '' is the project's `results/`; `~` and variables such as `$HOME` stand for what they do in a shell.
+    '' is the project's `results/`; `~` and `$HOME` stand for what they do in a shell.
     """
     return project_root() / pathlib.Path(os.path.expandvars(results_dir or "results")).expanduser()
 
@@ -82,6 +82,6 @@ def printable(text):
 
 
 def say(text):
-    """Print one line, whatever is in it: what the output's encoding lacks is printed as an escape."""
+    """Print one line, whatever is in it: what the output's encoding lacks becomes an escape."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)

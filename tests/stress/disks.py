@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 import report
-from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.storage.files import read_arrays
 from watched import ENVIRONMENT, Watched, checkpoint_of, differing, folder_of, outcome
 
 SIZE = 8_000_000  # bytes of the disk

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.storage.files import read_arrays
 from report import ROOT
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
