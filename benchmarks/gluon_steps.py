@@ -6,9 +6,8 @@ import itertools
 import d2lvae
 import mxnet as mx
 from d2lvae import losses, training
-from d2lvae.engine import adam, layers
+from d2lvae.engine import adam, denormals, layers
 from d2lvae.steps import make_step
-from d2lvae.storage import paths
 from experiments import config, disc_weight, gluon_nets
 from mxnet import autograd
 
@@ -43,7 +42,7 @@ def take_away(lever):
     elif (
         lever == "flushed denormals"
     ):  # by Adam; those in MXNet's threads are the worker's business
-        paths.denormals_as_zero = contextlib.nullcontext
+        denormals.denormals_as_zero = contextlib.nullcontext
     else:
         raise ValueError(lever)
 

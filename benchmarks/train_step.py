@@ -81,10 +81,10 @@ class Worker:
 def ways_of(name):
     """The ways to compute this experiment's step that can be tried here."""
     sys.path.insert(0, str(ROOT))
-    from d2lvae.storage import paths
+    from d2lvae.engine import bfloat16
 
     ways = ["ours"]
-    if has_convolutions(name) and paths.has_bfloat16():
+    if has_convolutions(name) and bfloat16.has_bfloat16():
         ways.append("bfloat16")
     if "disc" in EXPERIMENTS[name]:
         ways.append("original")

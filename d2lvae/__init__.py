@@ -3,7 +3,7 @@
 __version__ = "0.1.0"  # before the imports: runs.py records it
 
 from .distributed import rollcall
-from .engine import threads
+from .engine import denormals, threads
 from .storage import paths
 
 paths.check_clone()
@@ -11,10 +11,10 @@ threads.settle()  # before anything imports mxnet
 rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
 import mxnet
 
-with paths.denormals_as_zero():
+with denormals.denormals_as_zero():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
-from .storage.checkpoints import load_net, save_net
+from .storage.nets import load_net, save_net
 from .config import Config, ParameterError
 from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc

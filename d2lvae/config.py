@@ -11,7 +11,7 @@ import typing
 
 import numpy as np
 
-from .storage import paths
+from .engine import bfloat16
 
 __all__ = ["Config", "ParameterError", "validate"]
 
@@ -251,7 +251,7 @@ def validate(name, value):
             f"{name} must be {rule.expected}; found {value!r} ({_kind(value)}){hint} "
             f"For example: -p {name} {close[0] if close else rule.example}"
         )
-    if name == "precision" and value == "bfloat16" and not paths.has_bfloat16():
+    if name == "precision" and value == "bfloat16" and not bfloat16.has_bfloat16():
         raise ParameterError(
             f"{name} 'bfloat16' needs a processor that computes in it (on Linux, with avx512_bf16 "
             "among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since Zen 4); this "

@@ -11,6 +11,7 @@ from mxnet.gluon import nn
 
 from .config import RESNETS, close_choices
 from .engine.layers import Dense
+from .storage.nets import Net
 from .vae import num_halvings
 
 __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
@@ -23,7 +24,7 @@ def _through(layers, images):
     return images
 
 
-class Discriminator(mx.gluon.HybridBlock):
+class Discriminator(Net):
     """What all discriminators share.
 
     One of one's own calls ``super().__init__(image_shape, **sizes)``, where `sizes` are all other
@@ -41,13 +42,8 @@ class Discriminator(mx.gluon.HybridBlock):
     Attributes
     ----------
     config : dict
-        What :func:`d2lvae.storage.checkpoints.build` needs to make the same net again.
+        What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
     """
-
-    def __init__(self, image_shape, prefix=None, params=None, **sizes):
-        super().__init__(prefix=prefix, params=params)
-        self.image_shape = tuple(image_shape)
-        self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
 
 
 class DenseLogReg(Discriminator):

@@ -26,6 +26,7 @@ from .engine import threads
 from .engine.progress import reporting
 from .steps import make_step
 from .storage import checkpoints, folders, paths, results, weights
+from .storage.nets import get_weights, save_net, set_weights
 from .storage.records import check_same_config, settings_of
 from .vae import VAE
 
@@ -225,8 +226,8 @@ def _train(step, images, settings, history, folder, resume, group, progress):
         )
     if group.size > 1:  # BatchNorm's statistics are each worker's own
         for trainer in step.trainers.values():
-            first = group.broadcast(checkpoints.get_weights(trainer.net))
-            checkpoints.set_weights(trainer.net, first)
+            first = group.broadcast(get_weights(trainer.net))
+            set_weights(trainer.net, first)
     return _end(step, images, settings, history, finished, folder, made_with, group)
 
 
@@ -234,9 +235,8 @@ def _resume(step, images, settings, history, folder, group):
     """Bring step and history to the last whole checkpoint; gives what that was made with."""
     found, is_first = None, group.rank == 0
     if is_first:
-        epoch_steps = -(-len(images.train) // settings["batch_size"])
         like = training.get_state(step)[0]
-        found = folders.find_checkpoint(folder, settings, like, epoch_steps)
+        found = folders.find_checkpoint(folder, settings, like)
     arrays, record = found or (None, None)
     record = group.allgather(record)[0]
     if record is None:
@@ -298,7 +298,7 @@ def _record(step, images, settings, history, finished, folder, made_with):
     title = results.title_of(settings, len(history))
     figures.save_results(folder, title, originals, reconstructions, samples, history)
     for name, trainer in step.trainers.items():
-        checkpoints.save_net(folder / f"{name}.npz", trainer.net)
+        save_net(folder / f"{name}.npz", trainer.net)
     metrics = results.metrics_of(
         images, settings, history, finished, __version__, {"device": str(step.vae.ctx), **made_with}
     )

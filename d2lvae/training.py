@@ -11,7 +11,7 @@ import numpy as np
 from .engine.progress import Report
 from .engine.threads import Neighbours
 from .steps import VAEStep
-from .storage.checkpoints import get_weights, set_weights
+from .storage.nets import get_weights, set_weights
 from .storage.weights import spawn_seeds
 
 __all__ = ["SINGLE", "ProcessGroup", "get_state", "minibatches", "on_device", "set_state", "train"]

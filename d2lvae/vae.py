@@ -10,6 +10,7 @@ from mxnet import autograd
 from mxnet.gluon import nn
 
 from .engine.layers import Dense, ResizeConv
+from .storage.nets import Net
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
 
@@ -41,7 +42,7 @@ def _in_unit_range(images):
     return images
 
 
-class VAE(mx.gluon.HybridBlock):
+class VAE(Net):
     """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.
 
     A VAE of one's own has everything that the package's have (training, resuming, loading, export) if
@@ -68,23 +69,16 @@ class VAE(mx.gluon.HybridBlock):
     decoder : HybridBlock
         (N, L) latents to logits with C*H*W numbers an image, in any shape.
     config : dict
-        What :func:`d2lvae.storage.checkpoints.build` needs to make the same net again.
+        What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
 
     References
     ----------
     Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
     """
 
-    def __init__(self, num_latents, image_shape, prefix=None, params=None, **sizes):
-        super().__init__(prefix=prefix, params=params)
+    def __init__(self, num_latents, image_shape, **sizes):
+        super().__init__(image_shape, num_latents=num_latents, **sizes)
         self.num_latents = num_latents
-        self.image_shape = tuple(image_shape)
-        self.config = {
-            "net": type(self).__name__,
-            "num_latents": num_latents,
-            **sizes,
-            "image_shape": list(self.image_shape),
-        }
 
     def __call__(self, images):
         return super().__call__(_in_unit_range(images))

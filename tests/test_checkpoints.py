@@ -11,8 +11,8 @@ import textwrap
 import d2lvae
 import numpy as np
 import pytest
-from d2lvae.storage import checkpoints, files
-from d2lvae.storage.checkpoints import CheckpointError
+from d2lvae.storage import checkpoints, files, nets
+from d2lvae.storage.files import CheckpointError
 
 CONFIG = {"epochs": 3, "lr": 0.1}
 
@@ -113,7 +113,7 @@ def test_weights_of_another_size_are_refused(small_vae, small_disc):
     one, other = small_vae(), d2lvae.DenseVAE(num_latents=3, num_layers=1, num_hiddens=17)
     d2lvae.initialize(one, 0), d2lvae.initialize(other, 0)
     with pytest.raises(CheckpointError, match=r"\(16"):
-        checkpoints.set_weights(one, checkpoints.get_weights(other))
+        nets.set_weights(one, nets.get_weights(other))
 
 
 def test_loading_cannot_execute_code(tmp_path):

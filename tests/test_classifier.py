@@ -8,7 +8,8 @@ from d2lvae import data as datasets
 from d2lvae.evaluation import classifier, metrics
 from d2lvae.evaluation.classifier import accuracy, classifier_for, features
 from d2lvae.sources import synthetic_faces
-from d2lvae.storage.checkpoints import get_weights, read_arrays, write_arrays
+from d2lvae.storage.files import read_arrays, write_arrays
+from d2lvae.storage.nets import get_weights
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from d2lvae import runs, training
 from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group, rollcall
 from d2lvae.steps import make_step
-from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.storage.files import read_arrays
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TRAININGS = {  # name: (discriminator, what differs from the common parameters)

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.storage.files import read_arrays
 from test_distributed import ROOT, Group, config_of, losses, script
 
 pytestmark = pytest.mark.dist

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from d2lvae import training
 from d2lvae.config import validate
-from d2lvae.engine import layers
+from d2lvae.engine import bfloat16, layers
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import hybridize
 from d2lvae.sources import synthetic_digits, synthetic_faces
 from d2lvae.steps import AdversarialStep, VAEStep, make_step
-from d2lvae.storage import paths, records
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage import records
+from d2lvae.storage.nets import get_weights
 from mxnet import autograd
 from mxnet.gluon import nn
 from simple_step import SimpleLearner
@@ -26,7 +26,7 @@ from test_training import numbers
 
 SMALL = (3, 32, 32)
 needs_bfloat16 = pytest.mark.skipif(
-    not paths.has_bfloat16(), reason="this processor does not compute in bfloat16"
+    not bfloat16.has_bfloat16(), reason="this processor does not compute in bfloat16"
 )
 EIGHT = {  # those of digits in full size, those of faces smaller
     "mnist_densevae_bce": ("bce", lambda: (d2lvae.DenseVAE(), None)),
@@ -262,7 +262,7 @@ def test_pytorch_beside_mxnet_does_not_keep_gluoncv_away(tmp_path):
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
-    monkeypatch.setattr(paths, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(bfloat16, "has_bfloat16", lambda: False)
     with pytest.raises(
         d2lvae.ParameterError, match="precision 'bfloat16' needs a processor.*-p precision float32"
     ):
@@ -382,7 +382,7 @@ def test_a_net_initialised_anew_needs_a_new_step(tiny, small_vae):
 def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(
     tiny, config, small_vae, monkeypatch
 ):
-    monkeypatch.setattr(paths, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(bfloat16, "has_bfloat16", lambda: True)
     nets = {
         "data": "drawn_faces",
         "epochs": 5,

@@ -18,8 +18,9 @@ import pytest
 from d2lvae import data as datasets
 from d2lvae import runs
 from d2lvae.demo import drawing_pad, explorer, latents
-from d2lvae.storage import checkpoints
-from d2lvae.storage.checkpoints import CheckpointError, get_weights
+from d2lvae.storage import files
+from d2lvae.storage.files import CheckpointError
+from d2lvae.storage.nets import get_weights
 from PIL import Image
 
 SMALL = {**explorer.SMALL, "num_train": 256, "epochs": 1}
@@ -51,10 +52,10 @@ def begun(net):
 
 def rewrite(path, change=lambda array: array, net=None):
     """Change every array of a net's file, or the name of its class."""
-    arrays, record = checkpoints.read_arrays(path)
+    arrays, record = files.read_arrays(path)
     if net is not None:
         record["config"]["net"] = net
-    checkpoints.write_arrays(path, {name: change(array) for name, array in arrays.items()}, record)
+    files.write_arrays(path, {name: change(array) for name, array in arrays.items()}, record)
 
 
 def a_run(folder, vae, images, seed=0):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from d2lvae import figures, losses, training
 from d2lvae.engine import layers
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from mxnet import autograd
 from test_training import NormedDisc, assert_learned_the_same, new_step, numbers
 

@@ -4,7 +4,7 @@ import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from mxnet import autograd
 
 

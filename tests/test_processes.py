@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.storage.files import read_arrays
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "mnist_densevae_bce.ipynb"

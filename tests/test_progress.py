@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from d2l import mxnet as d2l
 from d2lvae.engine import progress
-from d2lvae.storage import paths
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from helpers import fit
 from PIL import Image
 
@@ -74,7 +73,7 @@ class Outputs:
 def page(monkeypatch):
     """A notebook's page that looks on, and a clock on which a second passes at every look."""
     outputs, times = Outputs(), iter(range(1_000_000))
-    monkeypatch.setattr(paths, "in_notebook", lambda: True)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
     monkeypatch.setattr(IPython.display, "display", outputs.display)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     return outputs

@@ -178,11 +178,11 @@ def test_another_clones_package_is_refused_in_a_clone(tmp_path):
 
 
 def watched_in_a_kernel(metadata):
-    """What `paths.is_interactive()` says in a kernel whose code comes with these metadata."""
+    """What `progress.is_interactive()` says in a kernel whose code comes with these metadata."""
     manager, client = start_new_kernel()  # inherits this process's environment
     try:
         content = {
-            "code": "from d2lvae.storage import paths; print(paths.is_interactive())",
+            "code": "from d2lvae.engine import progress; print(progress.is_interactive())",
             "silent": False,
             "store_history": True,
             "user_expressions": {},
@@ -211,7 +211,7 @@ def test_papermill_nbval_and_nbconvert_watch_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
     monkeypatch.setenv("VSCODE_PID", "1")
     cell = nbformat.v4.new_code_cell(
-        "from d2lvae.storage import paths; assert not paths.is_interactive()"
+        "from d2lvae.engine import progress; assert not progress.is_interactive()"
     )
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
     commands = [

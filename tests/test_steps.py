@@ -143,7 +143,9 @@ def test_a_discriminator_that_is_right_pays_little_and_one_that_is_wrong_much(ba
     """Labels in the right places: a net that says 5 to real images and -5 to the others."""
     _, disc = nets("dense")
     step = steps.AdversarialStep(nets("dense")[0], disc, hybridize=eager)
-    step.disc = lambda images: mx.nd.broadcast_sub(10 * images.mean(axis=(1, 2, 3)), mx.nd.array([5]))
+    step.disc = lambda images: mx.nd.broadcast_sub(
+        10 * images.mean(axis=(1, 2, 3)), mx.nd.array([5])
+    )
     ones, zeros = mx.nd.ones((4, 1, 28, 28)), mx.nd.zeros((4, 1, 28, 28))
     right = np.log1p(np.exp(-5))
     assert step.disc_loss(ones, zeros).asscalar() == pytest.approx(4 * 2 * right, rel=1e-4)

@@ -8,7 +8,7 @@ from d2lvae import data as datasets
 from d2lvae import figures, runs
 from d2lvae.config import ParameterError
 from d2lvae.evaluation import metrics, study
-from d2lvae.storage.checkpoints import load_net
+from d2lvae.storage.nets import load_net
 from PIL import Image
 
 SEEDS = (0, 1)

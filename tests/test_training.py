@@ -9,10 +9,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 from d2lvae import losses, training
+from d2lvae.engine import progress
 from d2lvae.engine.progress import reporting
 from d2lvae.steps import make_step
-from d2lvae.storage import paths
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from d2lvae.training import learn
 from mxnet import autograd
 from mxnet.gluon import nn
@@ -301,7 +301,7 @@ def test_ctrl_c_ends_the_loop_after_the_minibatch(config, tiny, small_vae):
 def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(
     config, tiny, small_vae, monkeypatch, capfd
 ):
-    monkeypatch.setattr(paths, "is_interactive", lambda: True)
+    monkeypatch.setattr(progress, "is_interactive", lambda: True)
     run(config, tiny, small_vae(), epochs=40)
     shown = capfd.readouterr()
     assert "images/s" in shown.err and "loss" in shown.err and "epoch" in shown.err

@@ -20,7 +20,7 @@ from .. import data, runs
 from ..config import Config
 from ..discriminators import DenseLogReg
 from ..storage import paths
-from ..storage.checkpoints import CheckpointError
+from ..storage.files import CheckpointError
 from ..storage.records import RunBusy
 from ..vae import DenseVAE
 from . import latents

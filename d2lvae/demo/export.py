@@ -17,8 +17,8 @@ import mxnet as mx
 import numpy as np
 
 from ..storage import paths
-from ..storage.checkpoints import CheckpointError, load_net
-from ..storage.files import atomic_write
+from ..storage.files import CheckpointError, atomic_write
+from ..storage.nets import load_net
 from ..vae import VAE
 
 __all__ = ["ExportError", "to_onnx", "largest_difference"]

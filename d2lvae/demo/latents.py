@@ -10,8 +10,8 @@ from mxnet import autograd
 
 from .. import data, figures
 from ..storage import paths
-from ..storage.checkpoints import CheckpointError, load_net
-from ..storage.files import read_json
+from ..storage.files import CheckpointError, read_json
+from ..storage.nets import load_net
 from ..vae import VAE
 
 __all__ = [

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from ..storage import paths
+from . import denormals
 from .layers import projected_layers
 
 __all__ = ["Adam"]
@@ -107,7 +107,7 @@ class Adam:
         mx.nd.waitall()  # nobody else may read or lay out the weights meanwhile
         lr = self.lr * math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
-        with paths.denormals_as_zero():
+        with denormals.denormals_as_zero():
             for views, *arrays in zip(self.views, self.weights, self.gradients):
                 for i, array in enumerate(arrays):
                     if _address(array) != views[i].ctypes.data:

@@ -1,10 +1,11 @@
 """Convolutions in bfloat16: half the bits, so twice the numbers in each of the processor's instructions."""
 
 import json
+import pathlib
 
 import mxnet as mx
 
-__all__ = ["in_bfloat16"]
+__all__ = ["has_bfloat16", "in_bfloat16"]
 
 FEWEST_CHANNELS = (
     16  # with fewer coming in, oneDNN 2.4's bfloat16 convolutions are slower than its float32 ones
@@ -15,6 +16,14 @@ FOLLOWERS = (
     "LeakyReLU",
     "elemwise_add",
 )  # compute in what they are given
+
+
+def has_bfloat16():
+    """Whether the processor has bfloat16 instructions that oneDNN uses; False if it cannot be told."""
+    try:
+        return "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # not Linux
+        return False
 
 
 def in_bfloat16(symbol, shapes):

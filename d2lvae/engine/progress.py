@@ -1,6 +1,7 @@
 """What a person sees of a training: a line per epoch in a log, a bar on a terminal, images on a notebook's page."""
 
 import contextlib
+import sys
 import time
 
 import IPython.display
@@ -8,9 +9,7 @@ import mxnet as mx
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..storage import paths
-
-__all__ = ["reporting", "epoch_line"]
+__all__ = ["epoch_line", "in_notebook", "is_interactive", "reporting"]
 
 WIDTH = 95  # columns of output that fit on a page of 1,280 pixels
 LABELS = {
@@ -21,6 +20,22 @@ LABELS = {
     "feature_loss": "feat",
     "disc_loss": "disc",
 }
+
+
+def is_interactive():
+    """Whether a person sees this process's output as it comes: at a terminal or in a notebook's page."""
+    return sys.stdout.isatty() or in_notebook()
+
+
+def in_notebook():
+    """Whether a page (JupyterLab, Notebook 7, VS Code) has sent the code that is running.
+
+    A page names the cell that it sends.  papermill, nbconvert and nbval do not, nor does a process
+    that a cell starts.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return "cellId" in getattr(shell, "parent_header", {}).get("metadata", {})
 
 
 @contextlib.contextmanager
@@ -46,8 +61,8 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
     Report
     """
     kind = Lines
-    if paths.is_interactive():
-        kind = Page if draw and paths.in_notebook() else Bar
+    if is_interactive():
+        kind = Page if draw and in_notebook() else Bar
     report = Report() if rank > 0 else kind(history, epochs, num_images, means, draw)
     try:
         yield report

@@ -23,13 +23,8 @@ from ..engine.adam import Adam
 from ..engine.layers import Dense
 from ..sources import synthetic_digits, synthetic_faces
 from ..storage import paths
-from ..storage.checkpoints import (
-    CheckpointError,
-    get_weights,
-    read_arrays,
-    set_weights,
-    write_arrays,
-)
+from ..storage.files import CheckpointError, read_arrays, write_arrays
+from ..storage.nets import get_weights, set_weights
 from ..training import initialize, minibatches, on_device
 
 __all__ = ["Classifier", "classifier_for", "features", "accuracy"]

@@ -16,8 +16,8 @@ import numpy as np
 from .. import data, discriminators, figures, runs, vae
 from ..config import Config
 from ..storage import paths
-from ..storage.checkpoints import load_net
 from ..storage.files import atomic_write, read_json
+from ..storage.nets import load_net
 from . import classifier, metrics
 
 __all__ = [

@@ -19,6 +19,7 @@ import PIL
 from PIL import ExifTags, Image, ImageOps
 from tqdm.auto import tqdm
 
+from ..engine import progress
 from ..storage import paths
 from ..storage.files import atomic_write, regular_file
 from . import image_bytes
@@ -245,7 +246,7 @@ def _decode_all(folder, names, image_size):
             if (images[i] == images[i, :, :1, :1]).all():
                 failed[i] = "of one colour, or wholly transparent"
 
-    bar = len(names) > 500 and paths.is_interactive()
+    bar = len(names) > 500 and progress.is_interactive()
     if len(names) > 500 and not bar:
         print(f"decoding {len(names):,} images ...", flush=True)
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,4 +1,7 @@
-"""Files that are either wholly written or not there, folders that one process has to itself, and readers that do not wait for ever."""
+"""Files that are wholly written or not there, and that are never waited for without end.
+
+Nothing is pickled, so reading a file cannot run code.
+"""
 
 import contextlib
 import errno
@@ -8,8 +11,21 @@ import os
 import pathlib
 import socket
 import stat
+import zipfile
 
-__all__ = ["Busy", "file_lock", "read_json", "regular_file", "atomic_write"]
+import filelock
+import numpy as np
+
+__all__ = [
+    "Busy",
+    "CheckpointError",
+    "atomic_write",
+    "file_lock",
+    "read_arrays",
+    "read_json",
+    "regular_file",
+    "write_arrays",
+]
 
 _ADVICE = {
     errno.ENOSPC: "free some room on the disk",
@@ -19,24 +35,24 @@ _ADVICE = {
     errno.EPERM: "make the folder writable",
     errno.EROFS: "choose a writable folder",
 }
-_NO_LOCKS = (
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-    errno.EINVAL,
-)  # file systems that have none
+# What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Busy(RuntimeError):
     """What another process has to itself; the message says which one."""
 
 
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used; the message names it and what to do."""
+
+
 @contextlib.contextmanager
 def atomic_write(path):
     """A binary file that takes the place of `path` once the block has ended without an error.
 
-    After a kill or a power cut `path` is what it was before or what it was to become: the bytes are on the
-    disk before the name is, and the name is when the block has ended.
+    After a kill or a power cut `path` is what it was before or what it was to become. The bytes are
+    on the disk before the name is, and the name is when the block has ended.
 
     Raises
     ------
@@ -67,7 +83,7 @@ def atomic_write(path):
 
 
 def _sweep(path):
-    """Remove what processes that were killed while they wrote `path` have left: it would take up room for ever."""
+    """Remove what processes that were killed while they wrote `path` have left."""
     start = f".{path.name}."
     for name in os.listdir(path.parent):
         number = name[len(start) : -len(".part")]
@@ -105,9 +121,12 @@ def _sync_folder(folder):
 
 @contextlib.contextmanager
 def file_lock(path):
-    """Hold the lock file at `path` during the block.  The system gives the lock back when the process ends, however it ends.
+    """Hold the lock file at `path` during the block.
 
-    On a network drive it holds between machines if the drive's server has locks (NFS has); where there are none, that is said.
+    The system gives the lock back when the process ends, however it ends.
+    The file stays, empty; who holds it is written beside it, in a file with `.holder` at the end.
+    On a network drive it holds between machines if the drive's server has locks (NFS has).
+    On a file system that has none, that is said and the block goes on.
 
     Raises
     ------
@@ -116,41 +135,39 @@ def file_lock(path):
     OSError
         The file cannot be made.
     """
-    file = _locked(pathlib.Path(path))
+    path, who = pathlib.Path(path), "another process"
+    lock, holder = filelock.FileLock(path), path.with_name(f"{path.name}.holder")
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        lock.acquire(blocking=False)
+    except (filelock.Timeout, NotImplementedError):
+        if _is_locked(path):
+            with contextlib.suppress(OSError):
+                who = holder.read_text(errors="replace")
+            raise Busy(who) from None
+        print(
+            f"note: {path.parent} is on a file system without locks, so nothing keeps another "
+            "process out of it",
+            flush=True,
+        )
+        yield
+        return
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(
-                path
-            )  # before the lock is given back: a file that is found is somebody's, or a dead one's
-        file.close()
+            holder.unlink()
+        lock.release()
 
 
-def _locked(path):
-    while True:
-        file = open(path, "a+", errors="replace")
+def _is_locked(path):
+    """Whether somebody has the lock; False where there are none (filelock tells only of ENOSYS)."""
+    with open(path) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-            file.close()  # its owner removed it between our two calls
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
-                print(
-                    f"note: {path.parent} is on a file system without locks, so nothing keeps another process out of it",
-                    flush=True,
-                )
-                return file
-            file.seek(0)
-            holder = file.read() or "another process"
-            file.close()
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise Busy(holder) from None
-            raise
+            return error.errno not in _NO_LOCKS
+    return True  # its holder has just given it back
 
 
 def regular_file(path):
@@ -180,3 +197,41 @@ def read_json(path):
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None
+
+
+def write_arrays(path, arrays, record):
+    """Write named arrays and a record (anything JSON can hold) to one .npz file, atomically."""
+    text = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    with atomic_write(path) as file:
+        np.savez(file, record=text, **arrays)
+
+
+def read_arrays(path):
+    """The arrays and the record of a file by :func:`write_arrays`, every checksum compared.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, cut short, altered, or of another kind.
+    """
+    try:
+        with zipfile.ZipFile(regular_file(path)) as archive:
+            damaged = archive.testzip()  # compares the checksum of every array
+        if damaged:
+            raise CheckpointError(f"{path} is damaged: {damaged} has the wrong checksum")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+        if "record" not in arrays:
+            raise CheckpointError(f"{path} is not a file of this project's weights: no record")
+        record = json.loads(arrays.pop("record").tobytes().decode())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist") from None
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a file of this project's weights: {error}") from None
+    except Exception as error:  # zipfile's, zlib's and numpy's are of many kinds
+        raise CheckpointError(f"{path} is damaged or cut short: {error}") from None
+    return arrays, record

@@ -7,8 +7,7 @@ import contextlib
 import os
 
 from . import checkpoints, paths
-from .checkpoints import CheckpointError
-from .files import Busy, atomic_write, file_lock, read_json
+from .files import Busy, CheckpointError, atomic_write, file_lock, read_json
 from .records import OPTIONAL, RunBusy, RunError, run_name
 
 __all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
@@ -133,7 +132,7 @@ def publish(folder):
     work.rmdir()
 
 
-def find_checkpoint(folder, settings, like, epoch_steps):
+def find_checkpoint(folder, settings, like):
     """The furthest checkpoint of these settings, here or in a run's of fewer or more epochs.
 
     Parameters
@@ -144,8 +143,6 @@ def find_checkpoint(folder, settings, like, epoch_steps):
         Of the run.
     like : dict of numpy.ndarray
         Arrays of the names, shapes and kinds that are wanted.
-    epoch_steps : int
-        Steps that the VAE takes in an epoch.
 
     Returns
     -------
@@ -164,9 +161,7 @@ def find_checkpoint(folder, settings, like, epoch_steps):
     usable = [place for place in places if place in own or 0 <= kept[place] <= settings["epochs"]]
     for place in sorted(usable, key=lambda place: -kept[place]):
         try:
-            found = checkpoints.load_checkpoint(
-                place, settings, OPTIONAL, like=like, epoch_steps=epoch_steps
-            )
+            found = checkpoints.load_checkpoint(place, settings, OPTIONAL, like=like)
         except CheckpointError as error:
             if place in own:
                 raise

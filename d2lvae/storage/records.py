@@ -1,12 +1,10 @@
 """What a run depends on, taken from what is used; and the name of the folder that its results are in."""
 
 import platform
-import zlib
-
-import mxnet as mx
 
 from ..config import DEFAULTS, ParameterError
 from ..data import FACES
+from .nets import describe
 
 __all__ = [
     "RunBusy",
@@ -227,44 +225,6 @@ def check_nets(vae, discriminator, config):
 
 def _has_convolutions(net):
     return net is not None and "Conv2D" in repr(net)
-
-
-def describe(net):
-    """A net's own record of how it was made, and a mark if its layers are not those that its class makes.
-
-    The mark is a checksum of its layers as they print, so that a changed net has a folder of its own.
-
-    Raises
-    ------
-    RunError
-        Its class does not take the arguments that are recorded.
-    """
-    layers, arguments = layers_of(net), arguments_of(net.config)
-    try:
-        again = type(net)(**arguments)
-    except TypeError as error:
-        raise RunError(
-            f"{type(net).__name__} cannot be made again from {arguments} ({error}): its __init__ must take the arguments that "
-            "it hands to super().__init__ under the same names, and hand on all that it takes"
-        ) from None
-    if layers == layers_of(again):
-        return net.config
-    return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
-
-
-def arguments_of(config):
-    """What a net's class is called with to make it again."""
-    return {name: value for name, value in config.items() if name not in ("net", "layers")}
-
-
-def layers_of(net):
-    """A net's layers as text: their kinds, sizes and activations, also where their inputs' widths were left open."""
-    if any(0 in (parameter.shape or (0,)) for parameter in net.collect_params().values()):
-        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
-    shapes = {
-        name[len(net.prefix) :]: parameter.shape for name, parameter in net.collect_params().items()
-    }
-    return f"{net!r} {shapes}"
 
 
 def check_same_config(group, settings):

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of trainings, each resumed: is the end the same, bit for bit, as that of one left alone?
 
-    python stress/kills.py [--kills 100] [--seed 0] [--lanes 2] [--minutes 25]
+    python tests/stress/kills.py [--kills 100] [--seed 0] [--lanes 2] [--minutes 25]
 
 Of four kills two come at any moment from the start of `fit` to its last epoch's end, one while a checkpoint is being written, one while
 results are being recorded.  A training of 20 epochs is resumed until it comes to its end (while results are recorded it is killed once); then

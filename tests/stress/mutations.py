@@ -1,6 +1,6 @@
 """Spoilt inputs of every kind that is read from disk: refused, set aside or harmless, but never taken without a word.
 
-    python stress/mutations.py [--mutations 2000] [--seed 0] [--minutes 8]
+    python tests/stress/mutations.py [--mutations 2000] [--seed 0] [--minutes 8]
 
 Each kind of input (readers.py) is spoilt in every way that fits it (spoilers.py), in turns, with places and amounts drawn from the seed.
 A worker process reads what was spoilt; a worker that dies is a crash, one that gives no answer within 30 s a hang.  What may come:
@@ -37,7 +37,11 @@ class Worker:
     """A process that reads what it is told to and says what came of it."""
 
     def __init__(self, folder):
-        command = [sys.executable, str(report.ROOT / "stress" / "readers.py"), str(folder)]
+        command = [
+            sys.executable,
+            str(report.ROOT / "tests" / "stress" / "readers.py"),
+            str(folder),
+        ]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

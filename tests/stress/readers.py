@@ -1,6 +1,6 @@
-"""Every kind of file that the package reads, made once as it should be, and read again as often as stress/mutations.py asks.
+"""Every kind of file that the package reads, made once as it should be, and read again as often as tests/stress/mutations.py asks.
 
-python stress/readers.py FOLDER        (then one kind a line on standard input)
+python tests/stress/readers.py FOLDER        (then one kind a line on standard input)
 """
 
 import contextlib
@@ -98,11 +98,11 @@ def make_faces(folder):
 def make_nets(folder):
     import d2lvae
     import victim
-    from d2lvae.storage import checkpoints
+    from d2lvae.storage import nets
 
     for name, net in zip(("vae", "disc"), victim.nets()):
         d2lvae.initialize(net, 0)
-        checkpoints.save_net(folder / f"{name}.npz", net)
+        nets.save_net(folder / f"{name}.npz", net)
 
 
 @functools.lru_cache(None)
@@ -180,10 +180,10 @@ def read_faces(folder):
 
 
 def read_net(folder):
-    from d2lvae.storage import checkpoints
+    from d2lvae.storage import nets
 
-    net = checkpoints.load_net(folder / TARGETS[folder.name][0])
-    return of_arrays(checkpoints.get_weights(net), net.config)
+    net = nets.load_net(folder / TARGETS[folder.name][0])
+    return of_arrays(nets.get_weights(net), net.config)
 
 
 def read_checkpoint(folder):
@@ -193,7 +193,7 @@ def read_checkpoint(folder):
 
     step, settings = a_step()
     arrays, record = checkpoints.load_checkpoint(
-        folder, settings, OPTIONAL, like=training.get_state(step)[0], epoch_steps=2
+        folder, settings, OPTIONAL, like=training.get_state(step)[0]
     )
     training.set_state(step, arrays, record["steps"])
     return of_arrays(arrays, record)
@@ -220,10 +220,10 @@ def digits():
 
 def read_classifier(folder):
     from d2lvae.evaluation import classifier
-    from d2lvae.storage import checkpoints
+    from d2lvae.storage import nets
 
     net = classifier.classifier_for(digits())
-    return of_arrays(checkpoints.get_weights(net), net.about)
+    return of_arrays(nets.get_weights(net), net.about)
 
 
 def read_record(folder):
@@ -275,15 +275,15 @@ def read(kind, folder):
 
 
 def judge(kind, folder, right, fallback):
-    """What came of reading a kind, as in stress/mutations.py."""
+    """What came of reading a kind, as in tests/stress/mutations.py."""
     from d2lvae.data import DataError
     from d2lvae.runs import RunError
-    from d2lvae.storage.checkpoints import CheckpointError
+    from d2lvae.storage.files import CheckpointError
 
     found, error, said = read(kind, folder)
     names = [pathlib.Path(target).name for target in TARGETS[kind]]
     words = f"{type(error).__name__}: {error}" if error else said
-    named = (any if error else all)(name in words for name in names)
+    named = any(name in words for name in names) if error else names[0] in words
     if error:
         ours = isinstance(error, (CheckpointError, DataError, RunError)) or (
             kind == "summary of a study" and type(error) is ValueError
@@ -352,7 +352,7 @@ def published(folder):
 
 def without(kind, folder):
     """The content that is there without the spoilt file; None where there is none."""
-    if kind not in ("PNG face", "JPEG face", "checkpoint"):
+    if kind not in ("PNG face", "JPEG face", "checkpoint", "both checkpoints"):
         return None
     path = folder / kind / TARGETS[kind][0]
     aside = folder / "aside"

@@ -1,6 +1,6 @@
 """A small training with every kind of state, which says what it is doing so that others can disturb it.
 
-    python stress/victim.py RESULTS_DIR [--epochs 6] [--pause 0.2] [--clock-back]
+    python tests/stress/victim.py RESULTS_DIR [--epochs 6] [--pause 0.2] [--clock-back]
 
 A convolutional VAE and discriminator on drawn faces of 32 x 32: weights, BatchNorm's running statistics and
 two Adams.  It always resumes.  Lines that begin with `@` tell: ready, resumed N, train, checkpoint, kept N, record, done.

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from d2lvae.storage.checkpoints import read_arrays
+from d2lvae.storage.files import read_arrays
 from report import ROOT
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -37,7 +37,7 @@ class Watched:
         self.changed, self.times = threading.Condition(), collections.Counter()
         command = [
             sys.executable,
-            str(ROOT / "stress" / "victim.py"),
+            str(ROOT / "tests" / "stress" / "victim.py"),
             str(results_dir),
             *map(str, options),
         ]
@@ -124,9 +124,8 @@ def outcome(results_dir):
         }
     )
     found.update({path.name: path.read_bytes() for path in folder.glob("[0-9].png")})
-    found["files"] = sorted(
-        path.name for path in folder.iterdir()
-    )  # no lock, no half file, none set aside
+    # No half file, none set aside, nobody's lock.
+    found["files"] = sorted(path.name for path in folder.iterdir())
     return found
 
 

@@ -1,0 +1,222 @@
+"""Nets on disk: one .npz file each, of the weights and of what the net was made with."""
+
+import zlib
+
+import mxnet as mx
+import numpy as np
+
+from .files import CheckpointError, read_arrays, write_arrays
+
+__all__ = ["Net", "from_config", "get_weights", "load_net", "save_net", "set_weights"]
+
+
+class Net(mx.gluon.HybridBlock):
+    """What VAEs and discriminators share: a record of what they were made with.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (C, H, W) of the images.
+    prefix, params
+        As for every Gluon block.
+    **sizes
+        What else the net is made with, by name (numbers and texts).
+
+    Attributes
+    ----------
+    image_shape : tuple of int
+    config : dict
+        What :func:`from_config` needs to make the same net again: the class's name and `sizes`.
+    """
+
+    def __init__(self, image_shape, prefix=None, params=None, **sizes):
+        super().__init__(prefix=prefix, params=params)
+        self.image_shape = tuple(image_shape)
+        self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
+
+
+def net_classes():
+    """All defined VAEs and discriminators by name, one's own as well; the latest of one name."""
+    found, bases = {}, Net.__subclasses__()  # VAE and Discriminator, which are no nets yet
+    while bases:
+        derived = bases.pop(0).__subclasses__()
+        found.update({net.__name__: net for net in derived})
+        bases += derived
+    return found
+
+
+def from_config(config, ctx=None):
+    """A net from its `config` attribute, with weights that are still to be set.
+
+    Parameters
+    ----------
+    config : dict
+    ctx : mxnet.Context, optional
+        Where to put it; the CPU by default.
+
+    Raises
+    ------
+    CheckpointError
+        A kind of net that is not defined, layers changed by hand, or arguments that do not fit.
+    """
+    kind, classes = config["net"], net_classes()
+    if kind not in classes:
+        raise CheckpointError(
+            f"unknown net {kind!r}; known are {', '.join(classes)}. If it is a class of your own, "
+            "define or import it first"
+        )
+    if "layers" in config:
+        raise CheckpointError(
+            f"this {kind}'s layers had been changed by hand before it was saved. Make it again in "
+            "the same way, then load_net(path, net=...) gives it these weights"
+        )
+    arguments = arguments_of(config)
+    try:
+        net = classes[kind](**arguments)
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+    except Exception as error:  # of many kinds: a class of one's own may have changed
+        raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
+    net.initialize(mx.init.Zero(), ctx=ctx or mx.cpu())
+    net.hybridize(static_alloc=True)
+    return net
+
+
+def save_net(path, net):
+    """Save one net: its weights and what is needed to build it again.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .npz.
+    net : HybridBlock
+        A VAE or a Discriminator, of the package or of one's own.
+
+    Raises
+    ------
+    TypeError
+        Its class does not take the arguments that are recorded.
+    """
+    write_arrays(path, get_weights(net), {"config": describe(net)})
+
+
+def load_net(path, ctx=None, net=None):
+    """Load a net saved by :func:`save_net`, of whatever class; one's own must be defined before.
+
+    Parameters
+    ----------
+    path : path
+        The .npz file.
+    ctx : mxnet.Context, optional
+        Where to put it; the CPU by default.
+    net : HybridBlock, optional
+        An initialised net that is given the weights, in place of a new one; needed where layers had
+        been changed by hand.
+
+    Returns
+    -------
+    HybridBlock
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged, not one of a net, or of a class that is not defined.
+    """
+    arrays, record = read_arrays(path)
+    config = record.get("config") if isinstance(record, dict) else None
+    if not isinstance(config, dict) or "net" not in config:
+        raise CheckpointError(
+            f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
+            "beside it, vae.npz and perhaps disc.npz)"
+        )
+    try:
+        net = from_config(config, ctx) if net is None else net
+        set_weights(net, arrays)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return net
+
+
+def get_weights(net):
+    """A net's parameters and running statistics as numpy arrays, by their names within the net."""
+    mx.nd.waitall()  # MXNet's engine does not know when BatchNorm's running statistics are ready
+    return {name: parameter.data().asnumpy() for name, parameter in _parameters(net).items()}
+
+
+def set_weights(net, arrays):
+    """Give a net the parameters that :func:`get_weights` took from one like it.
+
+    Raises
+    ------
+    CheckpointError
+        Names, shapes or kinds differ, or there is what is no number among them.
+    """
+    parameters = _parameters(net)
+    check_arrays(
+        arrays, {name: (tuple(p.shape), np.dtype(p.dtype)) for name, p in parameters.items()}
+    )
+    for name, parameter in parameters.items():
+        parameter.set_data(mx.nd.array(arrays[name], dtype=arrays[name].dtype))
+
+
+def check_arrays(arrays, expected):
+    """Refuse arrays that are not the `expected` ones, a (shape, dtype) by name, or not finite.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise CheckpointError(
+                f"weights of another net: {name} should have shape {_shown(expected.get(name))}, "
+                f"found {_shown(found.get(name))}"
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise CheckpointError(f"not all numbers in {name} are finite")
+
+
+def _shown(kind):
+    return "{} of {}".format(*kind) if kind else "none"
+
+
+def describe(net):
+    """A net's `config`, and a mark if its layers are not those that its class makes.
+
+    The mark is a checksum of its layers as they print: a changed net has a folder of its own.
+
+    Raises
+    ------
+    TypeError
+        Its class does not take the arguments that are recorded.
+    """
+    layers, arguments = layers_of(net), arguments_of(net.config)
+    try:
+        again = type(net)(**arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{type(net).__name__} cannot be made again from {arguments} ({error}): its __init__ "
+            "must take the arguments that it hands to super().__init__ under the same names, and "
+            "hand on all that it takes"
+        ) from None
+    if layers == layers_of(again):
+        return net.config
+    return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
+
+
+def arguments_of(config):
+    """What a net's class is called with to make it again."""
+    return {name: value for name, value in config.items() if name not in ("net", "layers")}
+
+
+def layers_of(net):
+    """A net's layers as text: kinds, sizes and activations, also where widths were left open."""
+    if any(0 in (parameter.shape or (0,)) for parameter in _parameters(net).values()):
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+    shapes = {name: parameter.shape for name, parameter in _parameters(net).items()}
+    return f"{net!r} {shapes}"
+
+
+def _parameters(net):
+    """A net's parameters by their names within it."""
+    return {name[len(net.prefix) :]: p for name, p in net.collect_params().items()}
