@@ -30,6 +30,11 @@ def _offline(no_network):
     """No test of this file may reach out."""
 
 
+def test_sources_do_not_know_the_sets_that_are_made_of_them():
+    for path in pathlib.Path(mnist.__file__).parent.glob("*.py"):
+        assert not re.search(r"import data|from \.+data", path.read_text()), path.name
+
+
 def use(monkeypatch, folder):
     monkeypatch.setenv("D2LVAE_DATA", str(folder.parent))
 

@@ -24,22 +24,16 @@ class Offline(DataError):
 
 
 def choose(data, kind, real, drawn):
-    """The real images, or the synthetic ones; which ones they are is said.
+    """The images that `real()` gives, or `drawn()`, by name; which ones they are is said.
 
-    Parameters
-    ----------
-    data : str
-        'auto' takes synthetic images where there are no real ones.
-    kind : {'digits', 'faces'}
-    real, drawn : callable
-        Without arguments: the images.
+    `kind` is 'digits' or 'faces'.  With `data` 'auto', synthetic images stand in for missing ones.
 
     Raises
     ------
     ParameterError
         The other kind's name.
     DataError
-        There are no real images and 'auto' was not asked for, or they are damaged.
+        Images that are damaged, or missing if 'auto' was not asked for.
     """
     own, other = ("mnist", "anime") if kind == "digits" else ("anime", "mnist")
     if data == other:
@@ -82,25 +76,20 @@ def check_set(images):
         )
     _check_part(name, "train", images.train, images.train_labels)
     _check_part(name, "validation", images.validation, images.validation_labels)
-    if images.train.shape[1:] != images.validation.shape[1:]:
-        raise DataError(
-            f"{name}: training and validation images must be of one shape; found "
-            f"{images.train.shape[1:]} and {images.validation.shape[1:]}"
-        )
+    shapes = images.train.shape[1:], images.validation.shape[1:]
+    if shapes[0] != shapes[1]:
+        expected = "training and validation images must be of one shape"
+        raise DataError(f"{name}: {expected}; found {shapes[0]} and {shapes[1]}")
 
 
 def _check_part(name, part, images, labels):
     problem = _problem_of(images)
     if problem:
-        raise DataError(
-            f"{name}: the {part} images must be a uint8 array (N, C, H, W) with N > 0; "
-            f"found {problem}"
-        )
+        expected = f"the {part} images must be a uint8 array (N, C, H, W) with N > 0"
+        raise DataError(f"{name}: {expected}; found {problem}")
     if labels is not None and len(labels) != len(images):
-        raise DataError(
-            f"{name}: expected one label for each of the {len(images):,} {part} images; "
-            f"found {len(labels):,} labels"
-        )
+        expected = f"one label for each of the {len(images):,} {part} images"
+        raise DataError(f"{name}: expected {expected}; found {len(labels):,} labels")
 
 
 def _problem_of(images):

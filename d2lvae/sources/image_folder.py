@@ -49,21 +49,9 @@ TURNS = {  # Exif's orientation: what brings it upright
 
 
 def read_folder(folder, seed=0, image_size=64):
-    """A folder's images in the order of their names, then a permutation from the seed.
+    """Fields of an ImageSet: images (N, 3, image_size, image_size) of a folder and those below it.
 
-    Parameters
-    ----------
-    folder : path
-        JPEG, PNG, WebP or BMP files, also in folders below.
-    seed : int
-        Of the permutation; its first 80 % are for training.
-    image_size : int
-        Height and width.
-
-    Returns
-    -------
-    dict
-        Fields of an ImageSet: images (N, 3, image_size, image_size), uint8; the origin.
+    The files' names are put in order, then permuted by the seed; the first 80 % are for training.
 
     Raises
     ------
@@ -97,16 +85,12 @@ def read_folder(folder, seed=0, image_size=64):
 
 def _say_left_out(place, left_out):
     """Count what is left out of a folder: a line for each reason, with three names at most."""
-    if not left_out:
-        return
     by_reason = {}
     for name, reason in sorted(left_out.items()):
         by_reason.setdefault(reason, []).append(name)
-    kinds = ", ".join(image_bytes.READ)
-    paths.say(
-        f"{len(left_out):,} file(s) or folder(s) in {place} are left out "
-        f"(only {kinds} images are read):"
-    )
+    if left_out:
+        kinds = f"(only {', '.join(image_bytes.READ)} images are read)"
+        paths.say(f"{len(left_out):,} file(s) or folder(s) in {place} are left out {kinds}:")
     for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         more = ", ..." if len(names) > 3 else ""
         paths.say(f"  {len(names):,} {reason}: {', '.join(names[:3])}{more}")
@@ -251,16 +235,7 @@ def _orientation(image):
 def load_images(folder, files, image_size, cache):
     """Decode files, or take them from the cache if it was made of just these.
 
-    Parameters
-    ----------
-    folder : path
-        Where the files' names begin.
-    files : list of (str, int, int)
-        From :func:`find_images`.
-    image_size : int
-        Height and width that the images are brought to.
-    cache : path
-        Where the decoded images are kept; replaced when the files or the size have changed.
+    `files` are from :func:`find_images`; `cache` is replaced when they or the size have changed.
 
     Returns
     -------

@@ -36,6 +36,7 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/mnist/",
 )
+OTHER_FILES = "IDX files that are NOT the published ones"
 ANSWER_SECONDS = 3  # in which a mirror must answer
 MAX_DOWNLOAD = 20_000_000  # bytes; the largest published file has 9.9 million
 DOWNLOAD_SECONDS = 600  # that a file may take, however slowly it drips
@@ -43,12 +44,9 @@ MAX_IDX = 100_000_000  # bytes, unpacked; the largest published file has 47 mill
 
 
 def read_mnist(folder):
-    """MNIST from its four files, plain or gzipped; missing ones are downloaded into `folder` first.
+    """Fields of an ImageSet: MNIST from its four files, plain or gzipped, in `folder`.
 
-    Returns
-    -------
-    dict
-        Fields of an ImageSet: images (60,000 and 10,000, 1, 28, 28) and labels, uint8; the origin.
+    Images are uint8, (60,000 and 10,000, 1, 28, 28).  Missing files are downloaded first.
 
     Raises
     ------
@@ -67,25 +65,25 @@ def read_mnist(folder):
     train, train_labels = _read_part(files, "train")
     validation, validation_labels = _read_part(files, "t10k")
     published = sha256(train, validation) == IMAGES
-    others = [
-        path.name
-        for name, path in files.items()
-        if not (published and "images" in name) and not _is_published(name, path)
-    ]
+    known = {name for name in FILES if published and "images" in name}
+    others = [path.name for name, path in files.items() if not _is_published(name, path, known)]
     if others:
         paths.say(
             f"note: these files in {paths.display_path(folder)} have another SHA-256 than the "
             f"published ones: {', '.join(others)}"
         )
-    origin = "from its IDX files" if published else "from IDX files that are NOT the published ones"
     return dict(
         name="MNIST",
         train=train,
         validation=validation,
-        origin=origin,
+        origin="from " + ("its IDX files" if published else OTHER_FILES),
         train_labels=train_labels,
         validation_labels=validation_labels,
     )
+
+
+def _damaged(path, problem):
+    return DataError(f"{path}: {problem}. Delete the file to have it downloaded again")
 
 
 def _read_part(files, part):
@@ -93,16 +91,11 @@ def _read_part(files, part):
     image_path, label_path = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
     images, labels = read_idx(image_path), read_idx(label_path)
     if images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise DataError(
-            f"{image_path}: expected images of 28 x 28; found an array of shape {images.shape}. "
-            "Delete it to have it downloaded again"
-        )
+        found = f"an array of shape {images.shape}"
+        raise _damaged(image_path, f"expected images of 28 x 28; found {found}")
     if labels.ndim != 1 or labels.max() > 9:
-        raise DataError(
-            f"{label_path}: expected a list of labels from 0 to 9; found an array of shape "
-            f"{labels.shape} with numbers up to {labels.max()}. "
-            "Delete it to have it downloaded again"
-        )
+        found = f"an array of shape {labels.shape} with numbers up to {labels.max()}"
+        raise _damaged(label_path, f"expected a list of labels from 0 to 9; found {found}")
     if len(images) != len(labels):
         raise DataError(
             f"{image_path} holds {len(images)} images, but {label_path.name} {len(labels)} "
@@ -111,9 +104,9 @@ def _read_part(files, part):
     return images[:, None], labels
 
 
-def _is_published(name, path):
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found in (FILES[name], LABELS.get(name))
+def _is_published(name, path, known):
+    hashes = (FILES[name], LABELS.get(name))
+    return name in known or hashlib.sha256(path.read_bytes()).hexdigest() in hashes
 
 
 def _spellings(name):
@@ -146,57 +139,41 @@ def read_idx(path):
     Raises
     ------
     DataError
-        Truncated or corrupt gzip, a wrong magic number, too few or too many bytes, or more than
-        `MAX_IDX`.
+        Damaged gzip, a wrong magic number, too few or too many bytes, or more than `MAX_IDX`.
     """
     path = pathlib.Path(path)
-    again = "Delete the file to have it downloaded again"
     try:
         with open(regular_file(path), "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with (gzip.open if packed else open)(path, "rb") as file:
             content = file.read(MAX_IDX + 1)  # takes no more memory than there is to be read
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}: its gzip data is truncated or corrupt ({error}). {again}"
-        ) from None
+        raise _damaged(path, f"its gzip data is truncated or corrupt ({error})") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 4:
-        raise DataError(
-            f"{path}: expected an IDX file of bytes (magic number 00 00 08 01 to 04); "
-            f"found {content[:4].hex(' ') or 'nothing'}. {again}"
-        )
+        found = content[:4].hex(" ") or "nothing"
+        expected = "an IDX file of bytes (magic number 00 00 08 01 to 04)"
+        raise _damaged(path, f"expected {expected}; found {found}")
+    if len(content) > MAX_IDX:
+        largest = "twice as many as MNIST's largest file"
+        raise _damaged(path, f"has more than {MAX_IDX:,} bytes when unpacked, {largest}")
     start = 4 + 4 * content[3]
     shape = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else (0,)
     expected = start + int(np.prod(shape, dtype=object))
-    if len(content) > MAX_IDX:
-        raise DataError(
-            f"{path}: has more than {MAX_IDX:,} bytes when unpacked, twice as many as MNIST's "
-            f"largest file. {again}"
-        )
     if len(content) != expected or 0 in shape:
-        raise DataError(
-            f"{path}: its header announces {' x '.join(map(str, shape))} bytes, "
-            f"{expected} with the header; found {len(content)}. {again}"
-        )
+        header = f"its header announces {' x '.join(map(str, shape))} bytes"
+        raise _damaged(path, f"{header}, {expected} with the header; found {len(content)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def download(folder, names=tuple(FILES)):
-    """Download MNIST's files with pooch, each complete and checked, or not at all.
-
-    Parameters
-    ----------
-    folder : path
-        Made if it is missing.
-    names : sequence of str
-        Keys of `FILES`.
+    """Download MNIST's files (keys of `FILES`) with pooch, each complete and checked.
 
     Raises
     ------
     Offline
-        No mirror answered within `ANSWER_SECONDS`.
+        No mirror answered, each within `ANSWER_SECONDS`.
     DataError
         Mirrors answered, but none of them gave a file with the published SHA-256.
     """
