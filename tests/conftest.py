@@ -17,7 +17,7 @@ if (
 import d2lvae
 from d2lvae import data as datasets
 from d2lvae import evaluation as quality
-from d2lvae.sources import synthetic_faces
+from d2lvae.sources import mnist, synthetic_faces
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +106,4 @@ def mnist_folder(tmp_path):
 @pytest.fixture
 def no_network(monkeypatch):
     """Mirrors that refuse at once."""
-    monkeypatch.setattr(
-        datasets, "MNIST_MIRRORS", ("https://127.0.0.1:9/", "https://127.0.0.1:10/")
-    )
+    monkeypatch.setattr(mnist, "MIRRORS", ("https://127.0.0.1:9/", "https://127.0.0.1:10/"))

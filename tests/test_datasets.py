@@ -2,21 +2,24 @@
 
 import gzip
 import hashlib
+import io
+import os
 import pathlib
 import re
 import shutil
 import socket
 import time
-import urllib.request
+import urllib.parse
 
 import numpy as np
 import PIL
 import pytest
+import requests
 from conftest import idx
 from d2lvae import data as datasets
 from d2lvae.config import ParameterError
 from d2lvae.data import DataError, ImageSet, Offline, load_digits, load_mnist
-from d2lvae.sources import synthetic_digits, synthetic_faces
+from d2lvae.sources import mnist, synthetic, synthetic_digits, synthetic_faces
 from d2lvae.storage import paths
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -25,6 +28,11 @@ TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte
 @pytest.fixture(autouse=True)
 def _offline(no_network):
     """No test of this file may reach out."""
+
+
+def test_sources_do_not_know_the_sets_that_are_made_of_them():
+    for path in pathlib.Path(mnist.__file__).parent.glob("*.py"):
+        assert not re.search(r"import data|from \.+data", path.read_text()), path.name
 
 
 def use(monkeypatch, folder):
@@ -192,32 +200,48 @@ def test_a_network_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch)
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
         address = f"https://127.0.0.1:{silent.getsockname()[1]}/"
-        monkeypatch.setattr(datasets, "MNIST_MIRRORS", (address, address))
-        monkeypatch.setattr(datasets, "OFFLINE_SECONDS", 1)
+        monkeypatch.setattr(mnist, "MIRRORS", (address, address))
+        monkeypatch.setattr(mnist, "ANSWER_SECONDS", 1)
         start = time.monotonic()
         with pytest.raises(Offline):
             load_mnist(tmp_path)
-        assert time.monotonic() - start < 2.5
-    assert datasets.OFFLINE_SECONDS <= 10
+        assert time.monotonic() - start < 3.5
+    assert len(mnist.MIRRORS) * mnist.ANSWER_SECONDS <= 10
+
+
+def test_a_name_that_is_looked_up_for_ever_is_given_up_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(5))
+    monkeypatch.setattr(mnist, "MIRRORS", ("https://mirror.invalid/",))
+    monkeypatch.setattr(mnist, "ANSWER_SECONDS", 0.5)
+    start = time.monotonic()
+    with pytest.raises(Offline):
+        load_mnist(tmp_path)
+    assert time.monotonic() - start < 2.5
 
 
 @pytest.fixture
 def mirror(mnist_folder, tmp_path, monkeypatch):
-    """Two mirrors on this machine (file: addresses) with the tiny files; an empty folder to fill."""
+    """Two mirrors with the tiny files, played by folders; an empty folder to fill."""
     folder, arrays = mnist_folder
-    good, bad = tmp_path / "good", tmp_path / "bad"
-    shutil.copytree(folder, good), shutil.copytree(folder, bad)
-    monkeypatch.setattr(
-        datasets,
-        "MNIST_FILES",
-        {name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays},
-    )
-    monkeypatch.setattr(datasets, "MNIST_MIRRORS", (bad.as_uri() + "/", good.as_uri() + "/"))
-    monkeypatch.setattr(datasets, "_answering_mirrors", lambda name: datasets.MNIST_MIRRORS)
-    monkeypatch.setattr(datasets, "OPENER", urllib.request.build_opener())  # which opens files, too
+    shutil.copytree(folder, tmp_path / "good"), shutil.copytree(folder, tmp_path / "bad")
+    hashes = {
+        name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays
+    }
+    monkeypatch.setattr(mnist, "FILES", hashes)
+    monkeypatch.setattr(mnist, "MIRRORS", ("https://bad/", "https://good/"))
+
+    def send(self, request, **options):
+        address, answer = urllib.parse.urlsplit(request.url), requests.Response()
+        path = tmp_path / address.hostname / address.path[1:]
+        content = path.read_bytes() if path.exists() else b""
+        answer.status_code, answer.url = (200 if path.exists() else 404), request.url
+        answer.raw = io.BytesIO(content if request.method == "GET" else b"")
+        return answer
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     shutil.rmtree(folder)
     use(monkeypatch, folder)
-    return good, bad, folder, arrays
+    return tmp_path / "good", tmp_path / "bad", folder, arrays
 
 
 def test_missing_files_are_downloaded_and_only_those(mirror, capsys):
@@ -232,25 +256,41 @@ def test_missing_files_are_downloaded_and_only_those(mirror, capsys):
     assert "downloading" not in capsys.readouterr().out
 
 
-def test_a_wrong_checksum_is_set_aside_and_the_next_mirror_asked(mirror):
+def test_files_are_as_readable_as_any_that_one_makes(mirror):
     good, bad, folder, arrays = mirror
-    wrong = gzip.compress(
-        idx(arrays[TRAIN_IMAGES][::-1].copy())
-    )  # well-formed, but not the published file
-    (bad / f"{TRAIN_IMAGES}.gz").write_bytes(wrong)
+    load_digits("auto")
+    (folder / "made here").touch()
+    assert len({os.stat(path).st_mode for path in folder.iterdir()}) == 1
+
+
+@pytest.mark.parametrize("content", [None, gzip.compress(b"spoiled")])
+def test_after_a_wrong_checksum_or_a_missing_file_the_next_mirror_is_asked(mirror, content):
+    good, bad, folder, arrays = mirror
+    path = bad / f"{TRAIN_LABELS}.gz"
+    path.write_bytes(content) if content else path.unlink()
     check_tiny(load_digits("auto"), arrays)
-    assert (folder / f"{TRAIN_IMAGES}.gz.wrong-sha256").read_bytes() == wrong
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.gz" for name in arrays)
+
+
+def test_a_mirror_that_is_gone_is_passed_over(mirror):
+    good, bad, folder, arrays = mirror
+    shutil.rmtree(bad)
+    check_tiny(load_digits("auto"), arrays)
 
 
 def test_wrong_checksums_everywhere_are_an_error_and_never_used(mirror):
     good, bad, folder, arrays = mirror
-    for place in (good, bad):
-        (place / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(b"spoiled"))
+    for place in (good, bad):  # well-formed, but not the published file
+        wrong = gzip.compress(idx(arrays[TRAIN_IMAGES][::-1].copy()))
+        (place / f"{TRAIN_IMAGES}.gz").write_bytes(wrong)
     for _ in range(2):
-        with pytest.raises(DataError, match="SHA-256 .* expected .* set aside") as caught:
+        with pytest.raises(DataError, match="(?s)could not be downloaded.*by hand") as caught:
             load_digits("auto")
-        assert not isinstance(caught.value, Offline)
-    assert not (folder / f"{TRAIN_IMAGES}.gz").exists()
+        words = str(caught.value)
+        assert not isinstance(caught.value, Offline) and f"{folder / TRAIN_IMAGES}.gz" in words
+        for place in ("https://bad/", "https://good/"):
+            assert re.search(f"{place}: SHA256 .*{TRAIN_IMAGES}.gz.* expected .* but got ", words)
+    assert not list(folder.iterdir())
 
 
 def test_a_download_that_cannot_be_written(mirror):
@@ -259,17 +299,6 @@ def test_a_download_that_cannot_be_written(mirror):
     folder.write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cannot be made"):
         load_digits("auto")
-
-
-def test_the_mirrors_are_asked_over_https_and_one_answer_is_enough(monkeypatch, tmp_path):
-    monkeypatch.undo()
-    assert all(mirror.startswith("https://") for mirror in datasets.MNIST_MIRRORS)
-    (tmp_path / "file").write_text("")
-    mirrors = ("https://127.0.0.1:9/", tmp_path.as_uri() + "/")
-    monkeypatch.setattr(datasets, "MNIST_MIRRORS", mirrors)
-    assert datasets._answering_mirrors("file") == [], "a file is not https"
-    monkeypatch.setattr(datasets, "OPENER", urllib.request.build_opener())
-    assert datasets._answering_mirrors("file") == [mirrors[1], mirrors[0]]
 
 
 def test_drawn_by_name(capsys):
@@ -389,11 +418,11 @@ def test_training_and_validation_belong_together():
 
 
 def test_with_the_pinned_versions_nothing_is_noted(capsys):
-    assert datasets.DRAWN_WITH == {"Pillow": PIL.__version__, "numpy": np.__version__}
+    assert synthetic.RECORDED_WITH == {"Pillow": PIL.__version__, "numpy": np.__version__}
     for seed in (0, 1):
         assert datasets.drawn_digits(20, seed).origin == f"drawn by rule from seed {seed}"
     faces = synthetic_faces.draw_faces(1_024, image_size=32)[0]
-    assert datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0"
+    assert synthetic._origin("faces", faces, 0, None) == "drawn by rule from seed 0"
     assert not capsys.readouterr().out
 
 
@@ -403,7 +432,7 @@ def test_the_recorded_versions_are_the_pinned_ones():
         .read_text()
         .splitlines()
     )
-    for name, version in datasets.DRAWN_WITH.items():
+    for name, version in synthetic.RECORDED_WITH.items():
         assert f"{name.lower()}=={version}" in pins
 
 
@@ -437,7 +466,7 @@ def test_sizes_without_a_record_are_not_compared(monkeypatch, capsys):
     monkeypatch.setattr(PIL, "__version__", "99.0")
     faces = np.zeros((4, 3, 16, 16), np.uint8)
     assert (
-        datasets._drawn_origin("faces", faces, 0, None) == "drawn by rule from seed 0"
+        synthetic._origin("faces", faces, 0, None) == "drawn by rule from seed 0"
         and not capsys.readouterr().out
     )
 
@@ -454,7 +483,7 @@ def test_the_drawn_digits_least_bce_is_what_the_notebooks_say(tiny):
 
 def test_the_published_files(tmp_path, capsys):
     folder = paths.data_root() / "mnist"
-    if any(datasets._find(folder, name) is None for name in datasets.MNIST_FILES):
+    if any(mnist.find(folder, name) is None for name in mnist.FILES):
         pytest.skip(
             "the real MNIST files are not here (set D2LVAE_DATA to the folder above mnist/)"
         )
@@ -468,8 +497,8 @@ def test_the_published_files(tmp_path, capsys):
     assert list(images.validation_labels[:10]) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert images.train.mean() == pytest.approx(33.318, abs=1e-3) and "NOT" not in images.origin
     assert cost_of_a_perfect_reconstruction(images.validation) == pytest.approx(45.5, abs=0.1)
-    for name, sha256 in datasets.MNIST_FILES.items():
-        path = datasets._find(folder, name)
+    for name, sha256 in mnist.FILES.items():
+        path = mnist.find(folder, name)
         if path.suffix == ".gz":
             assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
             (tmp_path / name).write_bytes(gzip.decompress(path.read_bytes()))

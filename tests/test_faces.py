@@ -17,7 +17,8 @@ import pytest
 from d2lvae import data as datasets
 from d2lvae.config import ParameterError
 from d2lvae.data import DataError, NoImages, load_faces, real_faces
-from d2lvae.sources import image_bytes, image_folder, synthetic_faces
+from d2lvae.sources import image_bytes, image_folder, synthetic, synthetic_faces
+from d2lvae.storage import cache
 from PIL import Image
 
 RED, BLUE = (220, 20, 30), (20, 30, 200)
@@ -406,7 +407,7 @@ def test_a_damaged_cache_is_made_anew(anime, damage):
 def test_a_place_that_cannot_be_written_costs_only_time(anime, monkeypatch, capsys):
     many(anime)
     monkeypatch.setattr(
-        image_folder, "atomic_write", lambda path: open(anime / "no" / "such" / "place", "wb")
+        cache, "atomic_write", lambda path: open(anime / "no" / "such" / "place", "wb")
     )
     assert len(real_faces(anime).train) == 20
     assert "not kept for the next time" in capsys.readouterr().out
@@ -480,8 +481,8 @@ def test_drawn_faces_are_cached_with_their_factors(anime, monkeypatch, capsys):
 
 @pytest.mark.parametrize("package", [PIL, np])
 def test_drawn_faces_cached_by_another_version_are_drawn_again(anime, monkeypatch, capsys, package):
-    monkeypatch.setattr(datasets, "NUM_DRAWN_FACES", 8)
-    monkeypatch.setattr(datasets, "NUM_DRAWN_VALIDATION", 4)
+    monkeypatch.setattr(synthetic, "NUM_FACES", 8)
+    monkeypatch.setattr(synthetic, "NUM_VALIDATION_FACES", 4)
     for drawn in (1, 0):
         datasets.drawn_faces(8, image_size=32)
         assert capsys.readouterr().out.count("drawing") == drawn

@@ -1,7 +1,6 @@
 """Nothing that is loaded can run code, and downloads come from the named mirrors alone."""
 
 import ast
-import email.message
 import gzip
 import hashlib
 import importlib.util
@@ -10,20 +9,18 @@ import os
 import pathlib
 import pickle
 import struct
-import urllib.error
-import urllib.request
-import urllib.response
 
 import d2lvae
 import helpers
 import numpy as np
 import pytest
+import requests
 from conftest import idx
 from d2lvae import config as parameters
 from d2lvae import data as datasets
 from d2lvae import runs
 from d2lvae.evaluation import classifier, study
-from d2lvae.sources import image_folder
+from d2lvae.sources import image_folder, mnist
 from d2lvae.storage import checkpoints, files
 from d2lvae.storage.files import CheckpointError
 from PIL import Image
@@ -168,7 +165,7 @@ def test_a_bomb_in_any_path_runs_nothing(
     content, mark = bomb
     monkeypatch.setenv("D2LVAE_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir(), (tmp_path / "anime").mkdir()
-    for name in datasets.MNIST_FILES:
+    for name in mnist.FILES:
         (tmp_path / "mnist" / name).write_bytes(content)
     with pytest.raises(datasets.DataError):
         datasets.load_mnist(tmp_path / "mnist")
@@ -223,34 +220,41 @@ def test_a_png_with_a_wrong_checksum_is_no_image(tmp_path):
 # downloads
 
 
-class Mirror(urllib.request.HTTPSHandler):
-    """Plays a server: answers by address, a text or (code, where to)."""
+@pytest.fixture
+def asked(monkeypatch):
+    """Addresses that were asked for; what is answered is `asked.answer`, (status, headers, body)."""
 
-    def __init__(self, **answers):
-        super().__init__()
-        self.answers, self.asked = (
-            {name.replace("_", "."): answer for name, answer in answers.items()},
-            [],
-        )
+    class Asked(list):
+        answer = (200, {}, b"content")
 
-    def https_open(self, request):
-        self.asked.append(request.full_url)
-        answer, headers = self.answers[request.host], email.message.Message()
-        if isinstance(answer, tuple):
-            headers["Location"] = answer[1]
-        response = urllib.response.addinfourl(
-            io.BytesIO(b"" if isinstance(answer, tuple) else answer), headers, request.full_url
-        )
-        response.code, response.msg = (answer[0] if isinstance(answer, tuple) else 200), ""
+    asked = Asked()
+
+    def send(self, request, **options):
+        asked.append(request.url)
+        response = requests.Response()
+        response.status_code, headers, content = asked.answer
+        response.headers.update(headers)
+        response.raw, response.url, response.request = io.BytesIO(content), request.url, request
         return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    return asked
+
+
+@pytest.fixture
+def part(tmp_path):
+    """The file that pooch has made for a download."""
+    (tmp_path / "part").touch()
+    return tmp_path / "part"
 
 
 @pytest.mark.parametrize(
     "address", ["http://a.org/x", "file:///etc/passwd", "ftp://a.org/x", "data:,x"]
 )
-def test_nothing_but_https_is_opened(address):
-    with pytest.raises(urllib.error.URLError, match="unknown url type"):
-        datasets.OPENER.open(address, timeout=1)
+def test_nothing_but_https_is_opened(asked, part, address):
+    with pytest.raises(ValueError, match="is not an https address"):
+        mnist._get(address, part, None)
+    assert not asked and all(mirror.startswith("https://") for mirror in mnist.MIRRORS)
 
 
 @pytest.mark.parametrize(
@@ -263,55 +267,38 @@ def test_nothing_but_https_is_opened(address):
         "https://a.org@b.org/x",
     ],
 )
-def test_a_mirror_that_sends_us_elsewhere_is_not_followed(there):
-    mirror = Mirror(a_org=(302, there), b_org=b"never")
-    with pytest.raises((urllib.error.URLError, OSError), match="none of the mirrors|not allowed"):
-        datasets.https_only(mirror).open("https://a.org/x", timeout=1)
-    assert mirror.asked == ["https://a.org/x"]
+def test_a_mirror_that_sends_us_elsewhere_is_not_followed(asked, part, there):
+    asked.answer = (302, {"Location": there}, b"")
+    with pytest.raises(ValueError, match=f"found status 302 .to {there}"):
+        mnist._get("https://a.org/x", part, None)
+    assert not mnist._answers("https://a.org/x")
+    assert asked == ["https://a.org/x"] * 2
 
 
-def test_within_a_mirror_redirects_are_followed(monkeypatch):
-    mirror = Mirror(a_org=(302, "https://a.org/y"))
-    plain = Mirror.https_open
-    monkeypatch.setattr(
-        Mirror,
-        "https_open",
-        lambda self, request: (
-            self.answers.update({"a.org": b"content"}) if request.full_url.endswith("y") else None
-        )
-        or plain(self, request),
-    )
-    assert (
-        datasets._read(_with_read1(datasets.https_only(mirror).open("https://a.org/x", timeout=1)))
-        == b"content"
-    )
-    assert mirror.asked == ["https://a.org/x", "https://a.org/y"]
-
-
-def _with_read1(answer):
-    return io.BufferedReader(io.BytesIO(answer.read()))
-
-
-def test_a_download_is_bounded_in_size_and_time(monkeypatch):
-    monkeypatch.setattr(datasets, "MAX_DOWNLOAD", 200_000)
-    assert 200_000 <= len(datasets._read(io.BytesIO(bytes(10_000_000)))) < 300_000
-    monkeypatch.setattr(datasets, "DOWNLOAD_SECONDS", -1)
-    with pytest.raises(TimeoutError, match="too slow"):
-        datasets._read(io.BytesIO(bytes(10_000_000)))
+def test_a_download_is_bounded_in_size_and_time(asked, part, monkeypatch):
+    asked.answer = (200, {}, bytes(10_000_000))
+    monkeypatch.setattr(mnist, "MAX_DOWNLOAD", 200_000)
+    with pytest.raises(ValueError, match="bytes are too many"):
+        mnist._get("https://a.org/x", part, None)
+    assert part.stat().st_size < 300_000
+    monkeypatch.setattr(mnist, "DOWNLOAD_SECONDS", -1)
+    asked.answer = (200, {}, bytes(1_000))
+    with pytest.raises(ValueError, match="s have gone by"):
+        mnist._get("https://a.org/x", part, None)
 
 
 # what checksums cannot tell
 
 
 def test_idx_bombs_take_no_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "MAX_IDX", 1_000)
+    monkeypatch.setattr(mnist, "MAX_IDX", 1_000)
     (tmp_path / "bomb.gz").write_bytes(
         gzip.compress(b"\0\0\x08\3" + struct.pack(">III", 2**31, 28, 28) + bytes(100_000))
     )
     with pytest.raises(
         datasets.DataError, match="bomb.gz: has more than 1,000 bytes when unpacked"
     ):
-        datasets.read_idx(tmp_path / "bomb.gz")
+        mnist.read_idx(tmp_path / "bomb.gz")
 
 
 @pytest.mark.parametrize(
@@ -339,7 +326,7 @@ def test_files_that_are_not_the_published_ones_are_named(mnist_folder, monkeypat
     checksums = {
         name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in arrays
     }
-    monkeypatch.setattr(datasets, "MNIST_FILES", checksums)
+    monkeypatch.setattr(mnist, "FILES", checksums)
     datasets.load_mnist(folder)
     assert "note" not in capsys.readouterr().out
     (folder / "t10k-labels-idx1-ubyte").write_bytes(
@@ -399,27 +386,6 @@ def test_parameters_of_any_kind_are_refused_by_name(name, value):
         pytest.skip("any text is a folder's name")
     with pytest.raises(parameters.ParameterError, match=f"^{name} must be"):
         parameters.validate(name, value)
-
-
-def test_a_cache_whose_header_or_notes_were_altered_is_made_anew(tmp_path, capsys):
-    path, key = tmp_path / "a.cache", {"of": 1}
-    image_folder.write_cache(path, np.arange(12, dtype=np.uint8).reshape(3, 4), ["b.png"], key)
-    content = path.read_bytes()
-    for old, new in (
-        (b"|u1", b"|i1"),
-        (b"(3, 4)", b"(4, 3)"),
-        (b"b.png", b"c.png"),
-        (b"'descr'", b"(descr'"),
-    ):
-        path.write_bytes(content.replace(old, new))
-        assert image_folder.read_cache(path, key) is None
-        assert "a.cache is damaged" in capsys.readouterr().out
-    path.write_bytes(content)
-    assert (
-        image_folder.read_cache(path, {"of": 2}) is None
-        and "a.cache was made from other images" in capsys.readouterr().out
-    )
-    assert image_folder.read_cache(path, key)[1] == ["b.png"] and not capsys.readouterr().out
 
 
 # the audit of the pinned packages

@@ -35,20 +35,15 @@ OTHERS = {
     "Git LFS pointer": rb"version https://git-lfs",
     "text": rb"[\t\n\r -~]+\Z",
 }
-PNG_METADATA = (
-    b"acTL bKGD cHRM cICP eXIf fcTL fdAT gAMA hIST iCCP iTXt pHYs sBIT sPLT sRGB " b"tEXt tIME zTXt"
-).split()
 SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp"}
 
 
 def kind_of(path):
-    """What a file is by its first bytes, as a key of `READ`, `OTHER_IMAGES` or `OTHERS`; '' for anything else."""
+    """What a file is by its first bytes: a key of `READ`, `OTHER_IMAGES` or `OTHERS`, or ''."""
     with open(regular_file(path), "rb") as file:
         start = file.read(512)
     kinds = {**READ, **OTHER_IMAGES, **OTHERS}
-    return next(
-        (kind for kind, pattern in kinds.items() if re.match(pattern, start, re.DOTALL)), ""
-    )
+    return next((kind for kind in kinds if re.match(kinds[kind], start, re.DOTALL)), "")
 
 
 def misnamed(path):
@@ -62,6 +57,7 @@ def misnamed(path):
 def without_metadata(content):
     """The bytes of a JPEG, PNG or WebP file without what says nothing about its pixels.
 
+    Pillow can skip damaged metadata only together with damaged pixels, so it is cut out here.
     An intact orientation stays.  Files of other kinds come back as they are.
     """
     chunks = {"JPEG": _jpeg_pixels, "PNG": _png_pixels, "WebP": _webp_pixels}
@@ -92,7 +88,8 @@ def _png_pixels(content):
         length, kind = struct.unpack(">I4s", content[at : at + 8].ljust(8, b"\0"))
         chunk = content[at : at + 12 + length]
         right = zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]
-        if kind not in PNG_METADATA or kind == b"eXIf" and right:
+        is_metadata = kind[:1].islower() and kind != b"tRNS"  # others are critical
+        if not is_metadata or kind == b"eXIf" and right:
             yield chunk
         at += len(chunk)
 

@@ -1,4 +1,4 @@
-"""Any folder of images as one uint8 array, decoded once and kept in a memory-mapped cache.
+"""Any folder of images as one uint8 array, decoded once and then taken from a cache.
 
 files of any size and mode -> centred square -> image_size x image_size -> (N, 3, H, W)
 """
@@ -10,9 +10,7 @@ import json
 import os
 import pathlib
 import stat
-import struct
 import warnings
-import zlib
 
 import numpy as np
 import PIL
@@ -21,22 +19,25 @@ from tqdm.auto import tqdm
 
 from ..engine import progress
 from ..storage import paths
-from ..storage.files import atomic_write, regular_file
+from ..storage.cache import read_cache, write_cache
+from ..storage.files import regular_file
 from . import image_bytes
+from .checks import DataError, NoImages
 
-__all__ = ["find_images", "decode", "load_images", "read_cache", "write_cache"]
+__all__ = ["read_folder", "find_images", "decode", "load_images"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 KINDS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow knows others, some of which call programs (EPS)
+MIN_IMAGES = 20
 MAX_PIXELS = 64_000_000  # a larger image is a decompression bomb or a mistake
 MAX_BYTES = 500_000_000  # of a file; 64 million pixels of 16 bits need no more, unpacked
-WIDE_MODES = (
-    "I;16",
-    "I;16B",
-    "I;16L",
-    "I;16N",
-    "I",
-)  # 16 bits a pixel, which `convert` would cut off at 255
+WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits, which `convert` would cut off
+HOW_TO_GET_FACES = (
+    "Put images of faces there, in any folders and of any size (for example soumikrakshit/"
+    "anime-faces or splcher/animefacedataset from Kaggle, by hand or with tools/get_faces.py; see "
+    "data/README.md), or set D2LVAE_DATA to the folder above `anime`, or take drawn faces with "
+    "-p data drawn"
+)
 TURNS = {  # Exif's orientation: what brings it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,33 +49,76 @@ TURNS = {  # Exif's orientation: what brings it upright
 }
 
 
+def read_folder(folder, seed=0, image_size=64):
+    """Fields of an ImageSet: images (N, 3, image_size, image_size) of a folder and those below it.
+
+    The files' names are put in order, then permuted by the seed; the first 80 % are for training.
+
+    Raises
+    ------
+    NoImages
+        No image files there.
+    DataError
+        Fewer than `MIN_IMAGES` of them can be read.
+    """
+    folder = pathlib.Path(folder)
+    files, left_out = find_images(folder) if folder.exists() else ([], [])
+    place = paths.display_path(folder)
+    if not files and not left_out:
+        raise NoImages(f"no images ({', '.join(SUFFIXES)}) in {place}. {HOW_TO_GET_FACES}")
+    cache = folder.with_name(f".{folder.name}_{image_size}.cache")
+    images, failed = load_images(folder, files, image_size, cache)
+    _say_left_out(place, dict([*left_out, *failed]))
+    if len(images) < MIN_IMAGES:
+        raise DataError(
+            f"{place} has {len(images)} image(s) that can be read; at least {MIN_IMAGES} are "
+            f"needed. {HOW_TO_GET_FACES}"
+        )
+    order, num_train = np.random.default_rng(seed).permutation(len(images)), len(images) * 4 // 5
+    return dict(
+        name="anime",
+        train=images[order[:num_train]],
+        validation=images[order[num_train:]],
+        origin=f"from {len(images):,} files",
+        seed=seed,
+    )
+
+
+def _say_left_out(place, left_out):
+    """Count what is left out of a folder: a line for each reason, with three names at most."""
+    by_reason = {}
+    for name, reason in sorted(left_out.items()):
+        by_reason.setdefault(reason, []).append(name)
+    if left_out:
+        kinds = f"(only {', '.join(image_bytes.READ)} images are read)"
+        paths.say(f"{len(left_out):,} file(s) or folder(s) in {place} are left out {kinds}:")
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = ", ..." if len(names) > 3 else ""
+        paths.say(f"  {len(names):,} {reason}: {', '.join(names[:3])}{more}")
+
+
 def find_images(folder):
     """The image files below a folder, by name, in the order of their names.
 
     Links are followed, but no directory is entered twice, so that a loop of links ends.
 
-    Parameters
-    ----------
-    folder : path
-
     Returns
     -------
     files : list of (str, int, int)
-        Name below the folder with forward slashes, size in bytes, time of change in ns: the system's own (ctime), which no
-        program can set, so that a copy with an old date is not taken for what was there before.
+        Name below the folder with forward slashes, size in bytes, time of change in ns: the
+        system's own (ctime), which no program can set, so that another file with an old date shows.
     left_out : list of (str, str)
         Name and reason: directories and files that could not be looked at, and images of other
-        kinds or with other suffixes.  Other files without an image's suffix are not mentioned.
+        kinds or suffixes.  Other files without an image's suffix are not mentioned.
     """
     folder, files, left_out, seen = pathlib.Path(folder), [], [], set()
 
-    def name(path):
-        return pathlib.Path(path).relative_to(folder).as_posix()
+    def name(*parts):
+        return pathlib.Path(*parts).relative_to(folder).as_posix()
 
     def refuse(error):
-        left_out.append(
-            (name(error.filename) + "/", f"folder that cannot be read ({error.strerror})")
-        )
+        reason = f"folder that cannot be read ({error.strerror})"
+        left_out.append((name(error.filename) + "/", reason))
 
     for place, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         about = os.stat(place)
@@ -82,31 +126,30 @@ def find_images(folder):
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        left_out += [
-            (name(os.path.join(place, f)) + "/", "folder named like an image")
-            for f in folders
-            if f.lower().endswith(SUFFIXES)
-        ]
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and not f.lower().endswith(SUFFIXES)
-        )
-        for file in names:
-            if file.startswith("."):
+        odd = [one for one in folders if one.lower().endswith(SUFFIXES)]
+        left_out += [(name(place, one) + "/", "folder named like an image") for one in odd]
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in odd)
+        for one in names:
+            if one.startswith("."):
                 continue
-            path, is_image = os.path.join(place, file), file.lower().endswith(SUFFIXES)
-            try:
-                about = os.stat(path)
-                if not stat.S_ISREG(about.st_mode):
-                    reason = "not a file, but a pipe or a device" if is_image else ""
-                else:
-                    reason = "" if is_image else image_bytes.misnamed(path)
-            except OSError as error:
-                reason = f"cannot be read ({error.strerror})"
+            about, reason = _look_at(os.path.join(place, one))
             if reason:
-                left_out.append((name(path), reason))
-            elif is_image:
-                files.append((name(path), about.st_size, about.st_ctime_ns))
+                left_out.append((name(place, one), reason))
+            elif about:
+                files.append((name(place, one), about.st_size, about.st_ctime_ns))
     return sorted(files), sorted(left_out)
+
+
+def _look_at(path):
+    """What the system knows of an image file, and why it is left out; (None, '') for others."""
+    is_image = path.lower().endswith(SUFFIXES)
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            return None, "not a file, but a pipe or a device" if is_image else ""
+        return (about, "") if is_image else (None, image_bytes.misnamed(path))
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
 
 
 def _why_not(path, error):
@@ -129,18 +172,18 @@ def _why_not(path, error):
 
 
 def decode(path, image_size):
-    """One image file as (3, image_size, image_size) uint8: transposed from rows of pixels, not reshaped.
+    """One image file as (3, image_size, image_size), uint8.
 
-    A PNG's checksums are compared; a JPEG has none, so one whose bits were altered is an image as long as all of it can be decoded.
     Turned upright as its camera says, what is transparent on white, grey as three equal channels,
     16 bits scaled to 8; the centred square of it, resized with Lanczos' filter.
     Metadata never costs an image: where Pillow stumbles over it, the file is read without it.
+    A PNG's checksums are compared; a JPEG has none: an altered one is an image if it decodes.
 
     Raises
     ------
     Exception
-        Of many kinds, as Pillow raises them for files that it cannot read; PIL.Image.DecompressionBombError
-        for an image of more than `MAX_PIXELS` or a file of more than `MAX_BYTES`.
+        Of many kinds, as Pillow raises them for files that it cannot read;
+        PIL.Image.DecompressionBombError for more than `MAX_PIXELS` or `MAX_BYTES`.
     """
     if os.path.getsize(regular_file(path)) > MAX_BYTES:
         raise Image.DecompressionBombError(f"more than {MAX_BYTES:,} bytes are too many")
@@ -163,17 +206,14 @@ def _decode(content, image_size):
             raise Image.DecompressionBombError(
                 f"{image.width} x {image.height} pixels are too many"
             )
-        image.draft(
-            "RGB", (2 * image_size, 2 * image_size)
-        )  # a large JPEG decodes smaller, and faster
+        image.draft("RGB", (2 * image_size, 2 * image_size))  # large JPEGs decode smaller, faster
         image.load()
         turn = TURNS.get(_orientation(image))
         if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
             image = image.convert("RGB")  # many programs leave the fourth byte unused
         if image.mode in WIDE_MODES:
-            image = Image.fromarray(
-                (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-            )
+            wide = np.asarray(image).astype(np.uint32) >> 8
+            image = Image.fromarray(wide.clip(0, 255).astype(np.uint8))
         if turn is not None:
             image = image.transpose(turn)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -196,41 +236,28 @@ def _orientation(image):
 def load_images(folder, files, image_size, cache):
     """Decode files, or take them from the cache if it was made of just these.
 
-    Parameters
-    ----------
-    folder : path
-        Where the files' names begin.
-    files : list of (str, int, int)
-        From :func:`find_images`.
-    image_size : int
-        Height and width that the images are brought to.
-    cache : path
-        Where to keep the decoded array; replaced when the files or the size have changed.
+    `files` are from :func:`find_images`; `cache` is replaced when they or the size have changed.
 
     Returns
     -------
     images : numpy.ndarray, uint8, shape (N, 3, image_size, image_size)
-        In the order of the files' names; memory-mapped, read-only.
+        In the order of the files' names.
     failed : list of [str, str]
         Name and reason: files that could not be decoded, or that show one colour only.
     """
-    decoder = b"".join(
-        pathlib.Path(source).read_bytes() for source in (__file__, image_bytes.__file__)
-    )
+    decoder = [pathlib.Path(source).read_bytes() for source in (__file__, image_bytes.__file__)]
     key = {
         "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
         "image_size": image_size,
-        "decoded_by": hashlib.sha256(decoder).hexdigest(),
+        "decoded_by": hashlib.sha256(b"".join(decoder)).hexdigest(),
         "pillow": PIL.__version__,
     }
-    found = read_cache(cache, key)
-    if found is None:
-        found = write_cache(
-            cache,
-            *_decode_all(pathlib.Path(folder), [name for name, _, _ in files], image_size),
-            key,
-        )
-    return found
+    kept = read_cache(cache, key)
+    if kept is None:
+        images, failed = _decode_all(pathlib.Path(folder), [name for name, *_ in files], image_size)
+        kept = {"images": images, "failed": np.frombuffer(json.dumps(failed).encode(), np.uint8)}
+        write_cache(cache, kept, key)
+    return kept["images"], json.loads(kept["failed"].tobytes())
 
 
 def _decode_all(folder, names, image_size):
@@ -252,63 +279,7 @@ def _decode_all(folder, names, image_size):
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for _ in tqdm(
-            pool.map(work, range(len(names)), chunksize=64),
-            total=len(names),
-            unit=" images",
-            desc="decoding",
-            disable=not bar,
-        ):
-            pass
-    return np.delete(images, list(failed), axis=0), [[names[i], failed[i]] for i in sorted(failed)]
-
-
-# A cache is one file: an .npy array, then a JSON record, then the record's length in eight bytes.
-
-
-def write_cache(path, images, notes, key):
-    """Keep an array on disk with what it was made from; returns what :func:`read_cache` would.
-
-    A place that cannot be written only costs the time of making the array anew the next time, and is said.
-    """
-    record = json.dumps({"key": key, "notes": notes, "crc32": _checksum(images, notes)}).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            np.lib.format.write_array(file, images, allow_pickle=False)
-            file.write(record + struct.pack("<Q", len(record)))
-    except OSError as error:
-        paths.say(f"not kept for the next time: {error}")
-        return images, notes
-    return read_cache(path, key) or (images, notes)
-
-
-def read_cache(path, key):
-    """The memory-mapped array and the notes kept at `path` if they were made from `key` and are undamaged, else None.
-
-    If something is there that cannot be used, it is said.
-    """
-    if not os.path.lexists(path):
-        return None
-    try:
-        with open(regular_file(path), "rb") as file:
-            file.seek(-8, os.SEEK_END)
-            (length,) = struct.unpack("<Q", file.read())
-            file.seek(-8 - length, os.SEEK_END)
-            record = json.loads(file.read(length))
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-        if record["crc32"] != _checksum(images, record["notes"]):
-            raise ValueError("wrong checksum")
-        if record["key"] == key:
-            return images, record["notes"]
-        reason = "was made from other images or by another version"
-    except Exception as error:  # numpy's and json's are of many kinds
-        reason = f"is damaged or of another kind ({error})"
-    paths.say(f"{paths.display_path(path)} {reason}; it is made anew")
-    return None
-
-
-def _checksum(images, notes):
-    """Of everything in a cache but its key, which is compared."""
-    about = json.dumps([images.shape, images.dtype.str, notes]).encode()
-    return zlib.crc32(about, zlib.crc32(np.ascontiguousarray(images)))
+        done = pool.map(work, range(len(names)))
+        list(tqdm(done, "decoding", len(names), unit=" images", disable=not bar))
+    images = np.delete(images, list(failed), axis=0) if failed else images
+    return images, [[names[i], failed[i]] for i in sorted(failed)]

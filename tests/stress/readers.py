@@ -163,8 +163,9 @@ def make_summary(folder):
 
 def read_idx(folder):
     from d2lvae import data as datasets
+    from d2lvae.sources import mnist
 
-    datasets.MNIST_FILES, datasets.MNIST_IMAGES = PUBLISHED[folder.name]
+    mnist.FILES, mnist.IMAGES = PUBLISHED[folder.name]
     images = datasets.load_mnist(folder / "mnist")
     return digest(images.train, images.validation, images.train_labels, images.validation_labels)
 
@@ -308,11 +309,11 @@ def judge(kind, folder, right, fallback):
 
 def prepare(folder):
     """Make everything, with the package turned to small sizes; digests of what is right, and of what is left without the spoilt file."""
-    from d2lvae import data as datasets
     from d2lvae.evaluation import classifier
+    from d2lvae.sources import mnist, synthetic
 
-    datasets.MNIST_MIRRORS = ("https://127.0.0.1:9/",)
-    datasets.NUM_DRAWN_FACES, datasets.NUM_DRAWN_VALIDATION = 8, 4
+    mnist.MIRRORS = ("https://127.0.0.1:9/",)
+    synthetic.NUM_FACES, synthetic.NUM_VALIDATION_FACES = 8, 4
     classifier._learn_digits, classifier._training_set = (
         lambda net, images: None,
         lambda images: images,
@@ -337,6 +338,7 @@ def prepare(folder):
 def published(folder):
     """Checksums as if these four were the published MNIST files: of the packed files, and of all images."""
     from d2lvae import data as datasets
+    from d2lvae.sources import mnist
 
     packed = {
         path.name.replace(".gz", ""): path.read_bytes()
@@ -344,10 +346,10 @@ def published(folder):
         else gzip.compress(path.read_bytes())
         for path in (folder / "mnist").iterdir()
     }
-    datasets.MNIST_FILES = {
+    mnist.FILES = {
         name: hashlib.sha256(content).hexdigest() for name, content in sorted(packed.items())
     }
-    return datasets.MNIST_FILES, datasets.load_mnist(folder / "mnist").sha256()
+    return mnist.FILES, datasets.load_mnist(folder / "mnist").sha256()
 
 
 def without(kind, folder):
