@@ -1,0 +1,67 @@
+"""What takes long to make, kept on disk: one .npz file of arrays, with the key it was made from."""
+
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from . import paths
+from .files import atomic_write, regular_file
+
+__all__ = ["read_cache", "write_cache"]
+
+
+def write_cache(path, arrays, key):
+    """Keep arrays on disk.  A place that cannot be written costs only time, and is said.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder is made if it is missing.
+    arrays : dict of numpy.ndarray
+        By names other than 'key'; no objects.
+    key : dict
+        Anything JSON can hold: all that the arrays depend on.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            np.savez(file, key=np.frombuffer(json.dumps(key).encode(), np.uint8), **arrays)
+    except OSError as error:
+        paths.say(f"not kept for the next time: {error}")
+
+
+def read_cache(path, key):
+    """The arrays that :func:`write_cache` kept, or None if there are none that can be used.
+
+    A file that is damaged, of another kind or of another key is named, and why it is not used.
+
+    Parameters
+    ----------
+    path : path
+    key : dict
+        What the arrays must have been made from.
+
+    Returns
+    -------
+    dict of numpy.ndarray, or None
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        with zipfile.ZipFile(regular_file(path)) as archive:
+            damaged = archive.testzip()  # compares the checksum of every array
+        if damaged:
+            raise ValueError(f"{damaged} has the wrong checksum")
+        with np.load(path, allow_pickle=False) as file:
+            found = json.loads(file["key"].tobytes().decode())
+            if found == json.loads(json.dumps(key)):
+                return {name: file[name] for name in file.files if name != "key"}
+        reason = "was made from other data or by another version"
+    except Exception as error:  # zipfile's, numpy's and json's are of many kinds
+        reason = f"is damaged or of another kind ({error})"
+    paths.say(f"{paths.display_path(path)} {reason}; it is made anew")
+    return None
