@@ -33,6 +33,7 @@ from .distributed import process_group
 from .distributed.cluster import DistributedError
 from .engine import threads
 from .evaluation import classifier, metrics
+from .evaluation.figures import MEASURES
 from .storage import checkpoints, paths
 from .storage.checkpoints import CheckpointError
 from .storage.files import Busy, atomic_write, file_lock, read_json
@@ -92,7 +93,7 @@ class Run:
         rows.update(
             {
                 label: (quality[name], direction)
-                for name, (label, direction) in figures.MEASURES.items()
+                for name, (label, direction) in MEASURES.items()
                 if name in quality
             }
         )
