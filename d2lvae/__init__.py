@@ -19,6 +19,7 @@ from .config import Config, ParameterError
 from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
 from .distributed.cluster import DistributedError
+from .evaluation.quality import evaluate
 from .runs import fit
 from .storage.weights import initialize
 from .vae import VAE, ConvVAE, DenseVAE
@@ -35,6 +36,7 @@ __all__ = [
     "ParameterError",
     "ResNetDisc",
     "VAE",
+    "evaluate",
     "fit",
     "initialize",
     "load_digits",

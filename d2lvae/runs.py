@@ -315,7 +315,7 @@ def _sample(vae, seed):
 def reconstruct(vae, images):
     """uint8 images (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8."""
     parts = [
-        vae.reconstruct(training.on_device(images[i : i + 64], vae.ctx))
+        vae.reconstruct(training.unit_images(images[i : i + 64], vae.ctx))
         for i in range(0, len(images), 64)
     ]
     return np.concatenate([figures.to_uint8(part) for part in parts])

@@ -14,7 +14,18 @@ from .steps import VAEStep
 from .storage.nets import get_weights, set_weights
 from .storage.weights import spawn_seeds
 
-__all__ = ["SINGLE", "ProcessGroup", "get_state", "minibatches", "on_device", "set_state", "train"]
+__all__ = [
+    "SINGLE",
+    "ProcessGroup",
+    "get_state",
+    "learn",
+    "mean_losses",
+    "minibatches",
+    "on_device",
+    "set_state",
+    "train",
+    "unit_images",
+]
 
 
 class ProcessGroup:
@@ -57,13 +68,14 @@ class ProcessGroup:
 SINGLE = ProcessGroup()
 
 
-def on_device(images, ctx):
-    """uint8 images (N, C, H, W), a numpy array -> float32 ones in [0, 1], an NDArray.
+def on_device(array, ctx):
+    """A numpy array as an NDArray, without the wait for the engine that `mx.nd.array` has."""
+    return mx.nd.from_numpy(np.array(array, order="C"), zero_copy=True).as_in_context(ctx)
 
-    Without the wait for the engine that `mx.nd.array` has.
-    """
-    array = mx.nd.from_numpy(np.array(images, order="C"), zero_copy=True)
-    return array.as_in_context(ctx).astype("float32") / 255
+
+def unit_images(images, ctx):
+    """uint8 images (N, C, H, W), a numpy array -> float32 ones in [0, 1], an NDArray."""
+    return on_device(images, ctx).astype("float32") / 255
 
 
 def minibatches(images, batch_size, seed, epoch):
@@ -99,7 +111,7 @@ def learn(step, images, group=SINGLE, alone=False):
         count = 1 if alone else step.num_noises
         noise = [mx.nd.random.normal(shape=shape, ctx=ctx)[shard] for _ in range(count)]
     update = VAEStep.update if alone else type(step).update
-    found = update(step, on_device(images[shard], ctx), len(images), *noise)
+    found = update(step, unit_images(images[shard], ctx), len(images), *noise)
     return found if group.counts else {name: loss * 0 for name, loss in found.items()}
 
 

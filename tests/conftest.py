@@ -16,14 +16,14 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 import d2lvae
 from d2lvae import data as datasets
-from d2lvae import evaluation as quality
+from d2lvae.evaluation import quality
 from d2lvae.sources import mnist, synthetic_faces
 
 
 @pytest.fixture(autouse=True)
 def few_measured(monkeypatch):
     """Runs within the tests' own process measure 50 reconstructions, not 1,000."""
-    monkeypatch.setattr(quality, "NUM_MEASURED", 50, raising=False)
+    monkeypatch.setattr(quality, "NUM_MEASURED", 50)
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def test_history_has_labelled_axes_and_units():
         }
         for epoch in range(3)
     ]
-    figure = figures.show_history(history, "drawn digits: training losses", recorded=[(1, 2.5)])
+    figure = figures.show_history(history, "drawn digits: training losses")
     assert len(figure.axes) == 3
     for ax in figure.axes:
         assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats an image" and ax.get_legend()

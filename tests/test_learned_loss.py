@@ -194,7 +194,7 @@ def test_the_images_that_are_judged(config, tiny_faces):
     )
     with autograd.train_mode():
         _, _, reconstructed, blocked, prior = ours.vae_losses(
-            training.on_device(tiny_faces.train[:8], mx.cpu())
+            training.unit_images(tiny_faces.train[:8], mx.cpu())
         )
     assert reconstructed.shape == blocked.shape == prior.shape == (8, *SMALL)
     np.testing.assert_allclose(reconstructed.asnumpy(), blocked.asnumpy(), rtol=1e-5, atol=1e-6)

@@ -86,7 +86,7 @@ def test_the_notebooks_cell_is_the_adversarial_step(how, batches):
     )
     for seed, batch in enumerate(batches["dense"]):
         mx.random.seed(seed)
-        X = training.on_device(batch, mx.cpu())
+        X = training.unit_images(batch, mx.cpu())
         loss, loss_D = cell["update"](X, vae, disc, trainer, trainer_D)
         pixel, kl, adversarial, disc_loss = numbers[seed] / len(batch)
         assert loss.mean().asscalar() == pytest.approx(pixel + kl + 10 * adversarial, rel=1e-4)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from d2lvae import data as datasets
-from d2lvae import figures, runs
+from d2lvae import runs
 from d2lvae.config import ParameterError
-from d2lvae.evaluation import metrics, study
+from d2lvae.evaluation import figures, metrics, study
 from d2lvae.storage.nets import load_net
 from PIL import Image
 
@@ -244,11 +244,11 @@ def test_crops_are_the_same_spot_of_the_same_images(done, digits):
     folder, _ = done
     folders = study.train_all(digits, TWO, SEEDS, 1, folder / "runs")
     rows = study.reconstructions(digits, folders, 3)
-    found = study.crops(digits, rows)
+    found = figures.crops(digits, rows)
     assert list(found) == ["originals", *TWO] and all(
         array.shape == (3, 1, 12, 12) for array in found.values()
     )
-    top, left = study._busiest(digits.validation[0], 12)
+    top, left = figures._busiest(digits.validation[0], 12)
     np.testing.assert_array_equal(
         found["originals"][0], digits.validation[0][:, top : top + 12, left : left + 12]
     )
@@ -260,7 +260,7 @@ def test_crops_are_the_same_spot_of_the_same_images(done, digits):
 def test_the_busiest_spot():
     image = np.zeros((1, 28, 28), np.uint8)
     image[0, 15:20, 3:8] = 255
-    top, left = study._busiest(image, 12)
+    top, left = figures._busiest(image, 12)
     assert top <= 14 and top + 12 >= 21 and left <= 2 and left + 12 >= 9
 
 

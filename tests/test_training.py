@@ -194,7 +194,7 @@ def test_the_discriminators_part_leaves_the_vae_alone(config, tiny, small_vae, s
     for gradient in (p.grad() for p in ours.vae.collect_params().values()):
         gradient[:] = 123
     before = get_weights(ours.vae)
-    x = training.on_device(tiny.train[:16], mx.cpu())
+    x = training.unit_images(tiny.train[:16], mx.cpu())
     with autograd.record():
         _, _, fake = ours.vae_losses(x)
     ours._learn_to_tell(16, x, fake)

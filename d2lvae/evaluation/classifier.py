@@ -1,20 +1,24 @@
-"""A small net that tells what images show; its features are what the kernel distance of :mod:`d2lvae.evaluation.metrics` compares.
+"""A small net that tells what images show; its features are what the kernel distance compares.
 
-Trained here, on the same kind of images, because the usual one (Inception, trained on photographs) would have to be downloaded.
+Trained here, on the same kind of images, because the usual one (Inception, trained on photographs)
+would have to be downloaded.
 
-    images (N, C, H, W) in [0, 1] -> four convolutions -> 64 features -> digits, or the factors of drawn faces
+    images (N, C, H, W) in [0, 1] -> four convolutions -> 64 features
+                                  -> digits, or the factors of drawn faces
 
-Faces from files have no labels.  **Their features are those of the net trained on drawn faces of the same size**, which
-has never seen a real one: it knows hair, eyes, mouths and colours as they are drawn by rule, so a distance
-between real faces and their reconstructions tells about these and may miss the rest.
+Faces from files have no labels.  **Their features are those of the net trained on drawn faces of
+the same size**, which has never seen a real one: it knows hair, eyes, mouths and colours as they
+are drawn.  So a distance between real faces and their reconstructions tells about these and may
+miss the rest.
 """
 
 import hashlib
-import os
+import json
 import pathlib
 
 import mxnet as mx
 import numpy as np
+from d2l.mxnet import try_gpu
 from mxnet import autograd
 from mxnet.gluon import nn
 
@@ -23,9 +27,11 @@ from ..engine.adam import Adam
 from ..engine.layers import Dense
 from ..sources import synthetic_digits, synthetic_faces
 from ..storage import paths
-from ..storage.files import CheckpointError, read_arrays, write_arrays
+from ..storage.cache import read_cache, write_cache
+from ..storage.files import CheckpointError
 from ..storage.nets import get_weights, set_weights
-from ..training import initialize, minibatches, on_device
+from ..storage.weights import initialize, prepare
+from ..training import minibatches, on_device
 
 __all__ = ["Classifier", "classifier_for", "features", "accuracy"]
 
@@ -33,11 +39,12 @@ NUM_FEATURES = 64
 WIDTHS = (16, 32, 64, 64)  # channels after each convolution
 NUM_MNIST, NUM_DIGITS, NUM_FACES = 20_000, 5_000, 4_096  # images to train on, at most
 EPOCHS = {"MNIST": 3, "drawn_digits": 3, "drawn_faces": 8}
+ABOUT = "about"  # among the cached arrays: how good the net is, as JSON
 SEED, LEARNING_RATE, BATCH_SIZE, WARM_UP = 0, 2e-3, 32, 100
 
 
 class Classifier(mx.gluon.HybridBlock):
-    """Four convolutions (3 x 3, stride 2, ReLU), a dense layer of 64 ReLU units (the features), and the outputs.
+    """Four convolutions (3 x 3, stride 2, ReLU), 64 dense ReLU units (the features), and outputs.
 
     Parameters
     ----------
@@ -51,8 +58,8 @@ class Classifier(mx.gluon.HybridBlock):
     features : HybridSequential
         The net up to its features: images (N, C, H, W) in [0, 1] -> (N, 64).
     about : dict
-        From :func:`classifier_for`: 'trained_on' (one line), 'num_images', and 'accuracy' or 'r2' on images of the same
-        kind that it was not trained on.
+        From :func:`classifier_for`: 'trained_on' (one line), 'num_images', and 'accuracy' or 'r2'
+        on images of the same kind that it was not trained on.
     """
 
     def __init__(self, image_shape, num_outputs, **kwargs):
@@ -74,9 +81,10 @@ class Classifier(mx.gluon.HybridBlock):
 
 
 def _face_numbers(factors):
-    """Factors (N, K) as numbers that a net can learn (N, L), and the factor that each of the L belongs to.
+    """Factors (N, K) as numbers that a net can learn (N, L), and the factor of each of the L.
 
-    A choice becomes one column for each different one, 1 where it was chosen; a hue, which is cyclic, cosine and sine.
+    A choice becomes one column for each different one, 1 where it was chosen; a hue, which is
+    cyclic, cosine and sine.
     """
     columns, owners = [], []
     for k, (name, values) in enumerate(synthetic_faces.FACTORS.items()):
@@ -96,13 +104,16 @@ def _face_numbers(factors):
 
 
 def _standards(numbers, owners):
-    """Mean and scale (L,) of each number: after them every factor has mean 0 and, its numbers' variances added, variance 1."""
+    """Mean and scale (L,) of each number.
+
+    After them every factor has mean 0 and, its numbers' variances added, variance 1.
+    """
     variances = np.bincount(owners, numbers.var(axis=0))
     return numbers.mean(axis=0), np.sqrt(variances)[owners].astype(np.float32)
 
 
 def _training_set(images):
-    """The set that the classifier of `images` learns from: for a drawn set and a size it is always the same one."""
+    """The set that the classifier of `images` learns from: one for each drawn kind and size."""
     if images.name == "MNIST":
         return images.first(NUM_MNIST)
     if images.name == "drawn_digits":
@@ -111,11 +122,12 @@ def _training_set(images):
 
 
 def classifier_for(images):
-    """The classifier for images of this kind: from the data folder's cache, else trained now (seconds) and kept there.
+    """The classifier for images of this kind: from the data folder's cache, else trained now.
 
-    MNIST's learns from its first 20,000 training images (or as many as there are), that of drawn digits from 5,000 of its own,
-    that of faces, **real ones too**, from 4,096 drawn ones of the same size.  Training or loading sets MXNet's
-    random seed anew, so call it after a training, not in the middle of one.
+    MNIST's learns from its first 20,000 training images (or as many as there are), that of drawn
+    digits from 5,000 of its own, that of faces, **real ones too**, from 4,096 drawn ones of the
+    same size.  Training takes seconds and sets MXNet's random seed anew, so call this after a
+    training, not in the middle of one.
 
     Parameters
     ----------
@@ -132,68 +144,55 @@ def classifier_for(images):
         A set of a name that is none of the project's.
     """
     key, is_digits = _key(images), images.name not in data.FACES
-    size = (
-        f"_{key['num_images']}"
-        if images.name == "MNIST"
-        else ""
-        if is_digits
-        else f"_{images.image_shape[1]}"
-    )
+    size = f"_{key['num_images']}" if images.name == "MNIST" else ""
+    size = size if is_digits else f"_{images.image_shape[1]}"
     path = paths.data_root() / f".classifier_{key['name']}{size}.npz"
-    net = Classifier(
-        images.image_shape,
-        10 if is_digits else _face_numbers(synthetic_faces.face_factors(1, 0))[0].shape[1],
-    )
-    initialize(net, SEED)
+    num_outputs = 10 if is_digits else len(_face_numbers(synthetic_faces.face_factors(1, 0))[1])
+    net = Classifier(images.image_shape, num_outputs)
     if not _load(net, path, key):
         train = _training_set(images)
-        print(
-            f"training the classifier whose features the kernel distance uses, on {len(train.train):,} {_kind(train)} ...",
-            flush=True,
-        )
+        kind = f"{len(train.train):,} {_kind(train)}"
+        print(f"training the classifier for the kernel distance, on {kind} ...", flush=True)
+        initialize(net, SEED)
         (_learn_digits if is_digits else _learn_faces)(net, train)
         _scale_features(net, train.train[:1_000])
-        net.about = {
-            "trained_on": f"{len(train.train):,} {_kind(train)}",
-            "num_images": len(train.train),
-            "accuracy" if is_digits else "r2": accuracy(net, train),
-        }
-        _keep(net, path, key)
+        score = {"accuracy" if is_digits else "r2": accuracy(net, train)}
+        net.about = {"trained_on": kind, "num_images": len(train.train), **score}
+        about = np.frombuffer(json.dumps(net.about).encode(), np.uint8)
+        write_cache(path, {**get_weights(net), ABOUT: about}, key)
     return net
 
 
 def _key(images):
-    """What the weights depend on: the images (or the rule that drawn ones are made by) and this file."""
+    """What the weights depend on: the images (or the rule that draws them) and this file."""
     if images.name == "MNIST":
-        if images.train_labels is None or images.image_shape != (1, 28, 28):
+        labels = "no labels" if images.train_labels is None else "labels"
+        if labels == "no labels" or images.image_shape != (1, 28, 28):
             raise ValueError(
-                f"the classifier for MNIST learns from its labelled images of 1 x 28 x 28; this set has "
-                f"{images.image_shape} and {'no labels' if images.train_labels is None else 'labels'}"
+                "the classifier for MNIST learns from its labelled images of 1 x 28 x 28; "
+                f"this set has {images.image_shape} and {labels}"
             )
         train = images.first(NUM_MNIST)
-        name, number, source = "MNIST", len(train.train), _sha256(train.train, train.train_labels)
+        name, number = "MNIST", len(train.train)
+        source = _sha256(train.train.tobytes(), train.train_labels.tobytes())
     elif images.name == "drawn_digits":
-        name, number, source = (
-            "drawn_digits",
-            NUM_DIGITS,
-            _sha256_of_file(synthetic_digits.__file__),
-        )
+        name, number, source = images.name, NUM_DIGITS, _source(synthetic_digits.__file__)
     elif images.name in data.FACES:
-        name, number, source = "drawn_faces", NUM_FACES, _sha256_of_file(synthetic_faces.__file__)
+        name, number, source = "drawn_faces", NUM_FACES, _source(synthetic_faces.__file__)
     else:
         raise ValueError(
-            f"there is no classifier for {images.name!r}; there is one for MNIST, drawn_digits, {', '.join(data.FACES)}"
+            f"there is no classifier for {images.name!r}; there is one for MNIST, drawn_digits, "
+            f"{', '.join(data.FACES)}"
         )
-    return {
-        "name": name,
-        "images": source,
-        "num_images": number,
-        "made_by": _sha256_of_file(__file__),
-    }
+    return {"name": name, "images": source, "num_images": number, "made_by": _source(__file__)}
 
 
-def _sha256_of_file(path):
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+def _source(path):
+    return _sha256(pathlib.Path(path).read_bytes())
+
+
+def _sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _kind(images):
@@ -201,58 +200,27 @@ def _kind(images):
     return f"{name} of {' x '.join(map(str, images.image_shape[1:]))}"
 
 
-def _sha256(*arrays):
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
-
-
 def _load(net, path, key):
-    """Whether the weights kept at `path` were made from `key` and are undamaged; if so, `net` has them now."""
-    if not os.path.lexists(path):
+    """Whether weights made from `key` are kept at `path` and fit; if so, `net` has them now."""
+    arrays = read_cache(path, key)
+    if arrays is None:
         return False
+    net.initialize(mx.init.Zero(), ctx=try_gpu(), force_reinit=True)  # draws no random numbers
     try:
-        arrays, record = read_arrays(path)
-        if not isinstance(record, dict) or record.get("key") != key:
-            raise CheckpointError(
-                f"{paths.display_path(path)} was made from other images or by another version of this project"
-            )
-        try:
-            set_weights(net, arrays)
-        except CheckpointError as error:
-            raise CheckpointError(f"{paths.display_path(path)}: {error}") from None
-        net.about = _about(path, record)
-        return True
-    except CheckpointError as error:
-        print(f"{error}; it is made anew")
+        net.about = json.loads(arrays.pop(ABOUT).tobytes().decode())
+        set_weights(net, arrays)
+    except (CheckpointError, KeyError, ValueError) as error:
+        paths.say(f"{paths.display_path(path)} has other weights ({error}); it is made anew")
         return False
-
-
-def _about(path, record):
-    """What a record says of its net's quality."""
-    about = record.get("about")
-    if (
-        not isinstance(about, dict)
-        or not {"trained_on", "num_images"} <= about.keys()
-        or not {"accuracy", "r2"} & about.keys()
-    ):
-        raise CheckpointError(f"{paths.display_path(path)} does not say how good its net is")
-    return about
-
-
-def _keep(net, path, key):
-    """A place that cannot be written only costs the time of training anew the next time, and is said."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(path, get_weights(net), {"key": key, "about": net.about})
-    except OSError as error:
-        print(f"not kept for the next time: {error}")
+    prepare(net)
+    return True
 
 
 def _learn(net, images, answers, loss, epochs):
-    """Adam on `loss(outputs, answers)`, one number an image; its rate grows for 100 steps (or units die) and falls to 0."""
+    """Adam on `loss(outputs, answers)`, one number an image.
+
+    Its rate grows for 100 steps (or units die) and then falls to 0.
+    """
     ctx, optimizer = _device(net), Adam(net, LEARNING_RATE)
     num_steps = epochs * -(-len(images) // BATCH_SIZE)
     for epoch in range(epochs):
@@ -261,36 +229,24 @@ def _learn(net, images, answers, loss, epochs):
             with autograd.record():
                 cost = loss(net(batch.astype("float32") / 255), wanted)
             cost.backward()
-            optimizer.lr = (
-                LEARNING_RATE
-                * min(1, (optimizer.steps + 1) / WARM_UP)
-                * (1 - optimizer.steps / num_steps)
-            )
+            warm = min(1, (optimizer.steps + 1) / WARM_UP)
+            optimizer.lr = LEARNING_RATE * warm * (1 - optimizer.steps / num_steps)
             optimizer.step(len(chosen))
     mx.nd.waitall()
 
 
 def _learn_digits(net, images):
-    _learn(
-        net,
-        images.train,
-        images.train_labels.astype(np.float32),
-        mx.gluon.loss.SoftmaxCrossEntropyLoss(),
-        EPOCHS[images.name],
-    )
+    labels = images.train_labels.astype(np.float32)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    _learn(net, images.train, labels, loss, EPOCHS[images.name])
 
 
 def _learn_faces(net, images):
-    """Standardised numbers while it learns; then mean and scale go into the last layer, so that its outputs are the numbers."""
+    """It learns standardised numbers; then mean and scale go into the last layer."""
     numbers, owners = _face_numbers(images.train_labels)
     mean, scale = _standards(numbers, owners)
-    _learn(
-        net,
-        images.train,
-        (numbers - mean) / scale,
-        lambda out, wanted: (out - wanted).square().sum(axis=1),
-        EPOCHS[images.name],
-    )
+    loss = lambda outputs, wanted: (outputs - wanted).square().sum(axis=1)
+    _learn(net, images.train, (numbers - mean) / scale, loss, EPOCHS[images.name])
     _multiply(net.output.weight, scale[:, None])
     net.output.bias.set_data(mx.nd.array(net.output.bias.data().asnumpy() * scale + mean))
 
@@ -300,7 +256,7 @@ def _multiply(parameter, factor):
 
 
 def _scale_features(net, images):
-    """Features with mean square 1, and outputs as before: the kernel (x.y / D + 1)^3 is made for numbers of that size."""
+    """Features with mean square 1, for which the kernel is made; outputs as before."""
     size = np.sqrt(np.square(features(net, images), dtype=np.float64).mean()) or 1.0
     for parameter in (net.features[-1].weight, net.features[-1].bias):
         _multiply(parameter, 1 / size)
@@ -316,7 +272,8 @@ def _in_batches(net, block, images, batch_size=256):
     ctx = _device(net)
     if images.dtype != np.uint8 or images.shape[1:] != net.image_shape:
         raise ValueError(
-            f"images must be a uint8 array (N, {', '.join(map(str, net.image_shape))}); found {images.dtype} {images.shape}"
+            f"images must be a uint8 array (N, {', '.join(map(str, net.image_shape))}); "
+            f"found {images.dtype} {images.shape}"
         )
     parts = [
         block(on_device(images[i : i + batch_size], ctx).astype("float32") / 255).asnumpy()
@@ -360,9 +317,10 @@ def accuracy(classifier, images):
     Returns
     -------
     float
-        For digits the share that it gets right.  For drawn faces :math:`R^2 = 1 - \sum \mathrm{error}^2 / \sum \mathrm{deviation}^2`, a mean
-        over the factors; a choice counts by its indicators, a hue by its cosine and sine.  (Not all can be seen:
-        the accessory's hue, say, only where there is an accessory.)
+        For digits the share that it gets right.  For drawn faces the explained variance
+        :math:`R^2 = 1 - \sum \mathrm{error}^2 / \sum \mathrm{deviation}^2`, a mean over the
+        factors; a choice counts by its indicators, a hue by its cosine and sine.  (Not all can be
+        seen: the accessory's hue, say, only where there is an accessory.)
 
     Raises
     ------
@@ -372,7 +330,8 @@ def accuracy(classifier, images):
     labels = images.validation_labels
     if labels is None:
         raise ValueError(
-            f"{images.title} has no labels to compare with (a classifier's own figures are in its `about`)"
+            f"{images.title} has no labels to compare with (a classifier's own figures are in its "
+            "`about`)"
         )
     outputs = _in_batches(classifier, classifier, images.validation)
     if labels.ndim == 1:

@@ -19,6 +19,7 @@ from ..storage import paths
 from ..storage.files import atomic_write, read_json
 from ..storage.nets import load_net
 from . import classifier, metrics
+from .figures import crops, show_intervals, show_rows
 
 __all__ = [
     "CONDITIONS",
@@ -29,7 +30,6 @@ __all__ = [
     "measure_all",
     "summarize",
     "reconstructions",
-    "crops",
     "study",
     "conclusions",
     "load_summary",
@@ -230,43 +230,6 @@ def reconstructions(images, folders, num_images=4):
     return found
 
 
-def crops(images, rows):
-    """The same spot of the images in each row: where an eye is in a face, where the original has most edges in a digit.
-
-    Parameters
-    ----------
-    images : ImageSet
-    rows : dict of numpy.ndarray, uint8, shape (N, C, H, W)
-        From :func:`reconstructions`.
-
-    Returns
-    -------
-    dict of numpy.ndarray, uint8, shape (N, C, side, side)
-    """
-    number, side = len(next(iter(rows.values()))), images.image_shape[1]
-    if side == 28:
-        side, corners = 12, [_busiest(picture, 12) for picture in images.validation[:number]]
-    else:
-        side, corners = side * 3 // 8, [(side * 11 // 32, side // 8)] * number
-    return {
-        name: np.stack(
-            [
-                picture[:, top : top + side, left : left + side]
-                for picture, (top, left) in zip(pictures, corners)
-            ]
-        )
-        for name, pictures in rows.items()
-    }
-
-
-def _busiest(image, side):
-    """The corner (row, column) of the square of this side in which an image (1, H, W) has the most edges."""
-    rows, columns = np.gradient(image[0].astype(float))
-    sums = np.pad(np.hypot(rows, columns), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    windows = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return np.unravel_index(windows.argmax(), windows.shape)
-
-
 def study(images, conditions, seeds, epochs, folder):
     """Train, measure, and write the summary and the crops.
 
@@ -303,13 +266,13 @@ def study(images, conditions, seeds, epochs, folder):
         },
         "measures": summarize(measure_all(images, folders)),
     }
-    figure = figures.show_intervals(
+    figure = show_intervals(
         record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)"
     )
     figures.save(figure, folder / f"{images.name}.png")
     rows, scale = reconstructions(images, folders, 6), 4 if images.image_shape[1] > 28 else 8
     figures.save(
-        figures.show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale),
+        show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale),
         crops_file(images.name, folder),
     )
     shown = {
@@ -318,7 +281,7 @@ def study(images, conditions, seeds, epochs, folder):
         if name in SHOWN or images.image_shape[1] == 28
     }
     figures.save(
-        figures.show_rows(shown, f"{images.title}: the same pictures", 2),
+        show_rows(shown, f"{images.title}: the same pictures", 2),
         folder / f"{images.name}_images.png",
     )
     with atomic_write(folder / f"{images.name}.json") as file:

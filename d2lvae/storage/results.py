@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from .files import atomic_write
+from .readme import run_readme
 from .records import run_name
 
 __all__ = ["metrics_of", "title_of", "write", "write_text"]
@@ -69,7 +70,7 @@ def write(folder, images, history, metrics):
     """Write history.csv, README.md and, last, metrics.json into a run's folder."""
     if history:
         write_text(folder / "history.csv", _csv(history))
-    write_text(folder / "README.md", _readme(images, metrics))
+    write_text(folder / "README.md", run_readme(str(images), metrics))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
@@ -88,49 +89,3 @@ def _csv(history):
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
-
-
-def _readme(images, metrics):
-    """A page on a run; after :func:`d2lvae.evaluate` it has the measures as well."""
-    parts = {"final": "mean over the last epoch, nats per image"}
-    if "quality" in metrics:
-        number = metrics["quality"]["num_images"]
-        parts["validation"] = "mean over the validation images, nats per image"
-        parts["quality"] = (
-            f"mean over {number:,} reconstructed validation images "
-            "(see `d2lvae/evaluation/metrics.py`)"
-        )
-    tables = "\n\n".join(_table(heading, metrics[part]) for part, heading in parts.items())
-    state = "finished" if metrics["finished"] else "stopped by hand"
-    originals = (
-        ""
-        if images.is_real
-        else "\n![originals above, reconstructions below](originals_and_reconstructions.png)\n"
-    )
-    return f"""# {run_name(metrics["config"])}
-
-Trained on {images}.
-
-{metrics["epochs_done"]} of {metrics["config"]["epochs"]} epochs ({state} on \
-{metrics["finished_at"]}), {metrics.get("seconds", 0):,.0f} s of training, \
-{metrics.get("images_per_second", 0):,.0f} images/s.
-
-{tables}
-
-![reconstructions](reconstructions.png)
-{originals}
-![samples from the prior](samples.png)
-
-![losses](loss.png)
-
-All numbers: [history.csv](history.csv), [metrics.json](metrics.json). Left by `d2lvae.fit`.
-"""
-
-
-def _table(heading, numbers):
-    rows = "\n".join(
-        f"| {name.replace('_', ' ')} | {value:.4f} |"
-        for name, value in numbers.items()
-        if isinstance(value, float)
-    )
-    return f"| {heading} | |\n|---|---|\n{rows}"

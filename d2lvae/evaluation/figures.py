@@ -1,0 +1,118 @@
+"""Figures that compare: differences with their intervals, and images row by row."""
+
+import numpy as np
+from d2l import mxnet as d2l
+from matplotlib.ticker import MaxNLocator
+
+from ..figures import TITLE, blank, place, to_pil
+
+__all__ = ["MEASURES", "show_intervals", "show_rows", "crops"]
+
+MEASURES = {  # label and direction
+    "psnr": ("PSNR, dB", "higher is nearer"),
+    "ssim": ("SSIM", "higher is nearer"),
+    "gmsd": ("GMSD", "lower is nearer"),
+    "kid": ("kernel distance", "lower is nearer"),
+    "edge_gradient_ratio": ("gradient on edges", "original: 1"),
+    "off_edge_gradient_ratio": ("gradient off edges", "original: 1"),
+    "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
+    "high_frequency_ratio": ("high-frequency power", "original: 1"),
+}
+NAMES = 200  # dots for the rows' names
+
+
+def show_intervals(measures, title):
+    """Differences from the plain VAE as dots with their 95 % intervals.
+
+    Parameters
+    ----------
+    measures : dict
+        By condition, then measure: 'difference', 'low', 'high' (missing in what is compared with).
+    title : str
+        Names the data set.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a measure, a row a condition.
+    """
+    found = {name: found for name, found in measures.items() if "difference" in found["psnr"]}
+    rows = np.arange(len(found))
+    figure, axes = d2l.plt.subplots(2, 4, figsize=(13, 1.6 + 0.6 * len(rows)), sharey=True)
+    for ax, (key, (label, direction)) in zip(axes.flat, MEASURES.items()):
+        ax.axvline(0, color="black", linewidth=1)
+        for row, one in zip(rows, found.values()):
+            interval = [one[key]["low"], one[key]["high"]]
+            ax.plot(interval, [row, row], color="#0072B2", linewidth=3, solid_capstyle="butt")
+            ax.plot(one[key]["difference"], row, "o", color="#D55E00", markersize=6)
+        ax.set_yticks(rows, list(found))
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlabel(f"{label} ({direction})")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.grid(alpha=0.3)
+    figure.suptitle(f"{title}: difference from the plain VAE, mean and 95 % interval", fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def show_rows(rows, title, scale=1):
+    """Images in rows with a name before each, to be compared column by column.
+
+    Parameters
+    ----------
+    rows : dict
+        Name: images (N, C, H, W), in [0, 1] or uint8; as many in each row.
+    title : str
+        Names the data set.
+    scale : int
+        How many dots wide each pixel is.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    first = next(iter(rows.values()))
+    height, width = (scale * side for side in first[0].shape[1:])
+    full = NAMES + len(first) * (width + 6), TITLE + len(rows) * (height + 6)
+    figure = blank(*full, title)
+    for row, (name, images) in enumerate(rows.items()):
+        bottom = full[1] - TITLE - (row + 1) * (height + 6)
+        middle = (bottom + height / 2) / full[1]
+        figure.text(6 / full[0], middle, name, va="center", fontsize=9)
+        for column, image in enumerate(images):
+            left = NAMES + column * (width + 6)
+            place(figure, to_pil(image), left, bottom, width, height)
+    return figure
+
+
+def crops(images, rows):
+    """The same spot of the images in each row: a face's eye, the part of a digit with most edges.
+
+    Parameters
+    ----------
+    images : ImageSet
+    rows : dict of numpy.ndarray, uint8, shape (N, C, H, W)
+        Such as :func:`d2lvae.evaluation.study.reconstructions` gives of the validation images.
+
+    Returns
+    -------
+    dict of numpy.ndarray, uint8, shape (N, C, side, side)
+    """
+    number, side = len(next(iter(rows.values()))), images.image_shape[1]
+    if side == 28:
+        side, corners = 12, [_busiest(image, 12) for image in images.validation[:number]]
+    else:
+        side, corners = side * 3 // 8, [(side * 11 // 32, side // 8)] * number
+    return {
+        name: np.stack(
+            [image[:, y : y + side, x : x + side] for image, (y, x) in zip(row, corners)]
+        )
+        for name, row in rows.items()
+    }
+
+
+def _busiest(image, side):
+    """The corner (row, column) of the square of this side with most edges in an image (1, H, W)."""
+    edges = np.hypot(*np.gradient(image[0].astype(float)))
+    sums = np.lib.stride_tricks.sliding_window_view(edges, (side, side)).sum(axis=(2, 3))
+    return np.unravel_index(sums.argmax(), sums.shape)

@@ -1,0 +1,183 @@
+"""How good a run's VAE is on images that it was not trained on: `d2lvae.evaluate`.
+
+table = d2lvae.evaluate(run, images)      (its folder's metrics.json and README.md have it, too)
+"""
+
+import json
+
+import mxnet as mx
+import numpy as np
+import pandas
+
+from .. import losses
+from ..runs import reconstruct
+from ..storage import paths
+from ..storage.files import read_json
+from ..storage.readme import run_readme
+from ..storage.records import RunError
+from ..storage.results import write_text
+from ..storage.weights import spawn_seeds
+from ..training import unit_images
+from . import classifier, metrics
+from .figures import MEASURES
+
+__all__ = ["evaluate", "quality", "table", "validation_losses"]
+
+NUM_MEASURED = 1_000  # validation images, at most, whose reconstructions are measured
+BATCH_SIZE = 64
+MEANINGS = {
+    "final": "nats per image, last epoch of training",
+    "validation": "nats per image, held-out images",
+}
+
+
+def evaluate(run, images, pixel_loss=None):
+    """Measure a trained VAE on held-out images, and add what was found to the run's folder.
+
+    Parameters
+    ----------
+    run : d2lvae.runs.Run
+        Finished or interrupted.  Its `metrics` and its folder's metrics.json get 'validation' (see
+        :func:`validation_losses`) and 'quality' (see :func:`quality`); README.md is written anew.
+    images : ImageSet
+        Those that it was trained on; their validation images are measured.
+    pixel_loss : callable, optional
+        The pixel loss of one's own that it was trained with.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See :func:`table`.
+
+    Raises
+    ------
+    RunError
+        The folder holds another run by now; or the run had a pixel loss of one's own, and it is not
+        given.
+    ValueError
+        The folder's metrics.json cannot be read.
+    OSError
+        The folder cannot be written; what was in it is unchanged.
+    """
+    settings = run.metrics["config"]
+    pixel_loss = pixel_loss or losses.PIXEL_LOSSES.get(settings["pixel_loss"])
+    if pixel_loss is None:
+        name = settings["pixel_loss"]
+        raise RunError(
+            f"pixel_loss must be the function that this run was trained with, {name}, none "
+            f"of {', '.join(losses.PIXEL_LOSSES)}: evaluate(run, images, pixel_loss={name})"
+        )
+    is_here = run.folder.is_dir()  # not where another machine's worker has written it
+    if is_here:
+        _check_same_run(run)
+    run.metrics.update(
+        validation=validation_losses(run.vae, images.validation, pixel_loss, settings["seed"]),
+        quality=quality(run.vae, images),
+    )
+    if is_here:
+        write_text(run.folder / "README.md", run_readme(str(images), run.metrics))
+        write_text(run.folder / "metrics.json", json.dumps(run.metrics, indent=2) + "\n")
+    else:
+        paths.say(f"note: {run.folder} is not on this machine, so only the table has the measures")
+    return table(run.metrics)
+
+
+def _check_same_run(run):
+    found, expected = (
+        {name: record.get(name) for name in ("config", "epochs_done", "finished")}
+        for record in (read_json(run.folder / "metrics.json"), json.loads(json.dumps(run.metrics)))
+    )
+    if found != expected:
+        raise RunError(
+            f"{run.folder / 'metrics.json'} is another run's by now ({found['epochs_done']} epochs "
+            f"there, {expected['epochs_done']} here): evaluate the run that `fit` returned last"
+        )
+
+
+def validation_losses(vae, images, pixel_loss, seed):
+    """The VAE's own losses on images that it was not trained on, with sampled latents.
+
+    The noise is numpy's, from the seed: no other random numbers are disturbed.
+
+    Parameters
+    ----------
+    vae : VAE
+    images : numpy.ndarray, uint8, shape (N, C, H, W)
+    pixel_loss : callable or str
+        Logits and images (N, C, H, W) -> (N,); or a name in `losses.PIXEL_LOSSES`.
+    seed : int
+        Of the run.
+
+    Returns
+    -------
+    dict of float
+        'pixel_loss' and 'kl', nats an image.
+    """
+    pixel_loss = losses.PIXEL_LOSSES.get(pixel_loss, pixel_loss)
+    rng, sums = np.random.default_rng(spawn_seeds(seed, 0)[1]), []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = unit_images(images[start : start + BATCH_SIZE], vae.ctx)
+        mean, log_var = vae.encode(batch)
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        latents = vae.reparameterize(mean, log_var, mx.nd.array(noise, ctx=vae.ctx))
+        pixel, kl = pixel_loss(vae.decode(latents), batch), losses.kl_divergence(mean, log_var)
+        sums.append([each.asnumpy().astype(np.float64).sum() for each in (pixel, kl)])
+    pixel, kl = np.sum(sums, axis=0) / len(images)
+    return {"pixel_loss": float(pixel), "kl": float(kl)}
+
+
+def quality(vae, images):
+    """How near the reconstructions of validation images are to their originals, and how sharp.
+
+    Parameters
+    ----------
+    vae : VAE
+    images : ImageSet
+        The first 1,000 validation images are measured.
+
+    Returns
+    -------
+    dict
+        The means of all measures in :data:`d2lvae.evaluation.metrics.PER_IMAGE`; 'num_images'.
+        'kid', the kernel distance of the reconstructions from the originals, by the features of the
+        classifier that 'kid_features' names (comparable with no one else's).  What these images
+        cannot be measured by is not in it, but in 'not_measured', with the reason.
+    """
+    originals = images.validation[:NUM_MEASURED]
+    reconstructions = reconstruct(vae, originals)
+    found, missing = {"num_images": len(originals)}, {}
+    for name, measure in metrics.PER_IMAGE.items():
+        try:
+            found[name] = float(measure(originals, reconstructions).mean())
+        except ValueError as error:  # too small an image, or of too many channels
+            missing[name] = str(error)
+    try:
+        net = classifier.classifier_for(images)
+        features = [classifier.features(net, each) for each in (originals, reconstructions)]
+        found.update(kid=metrics.kernel_distance(*features), kid_features=net.about["trained_on"])
+    except ValueError as error:  # a set of one's own, or a single image
+        missing["kid"] = str(error)
+    return {**found, **({"not_measured": missing} if missing else {})}
+
+
+def table(metrics):
+    """Everything that was measured, a row each: losses in nats per image, then quality.
+
+    Parameters
+    ----------
+    metrics : dict
+        As in metrics.json.  What is not in it has no row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the columns 'value' and 'meaning', the names as its index.
+    """
+    rows = {}
+    for part, prefix in (("final", ""), ("validation", "validation ")):
+        for name, value in metrics.get(part, {}).items():
+            rows[f"{prefix}{name.replace('_', ' ')}"] = value, MEANINGS[part]
+    for name, (label, direction) in MEASURES.items():
+        if name in metrics.get("quality", {}):
+            rows[label] = metrics["quality"][name], direction
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=["value", "meaning"]).round(3)

@@ -1,0 +1,151 @@
+"""`evaluate`: what is measured, where it is written, and what is left alone."""
+
+import json
+
+import d2lvae
+import mxnet as mx
+import numpy as np
+import pytest
+from d2lvae import losses, training
+from d2lvae.evaluation import classifier, metrics, quality
+from d2lvae.runs import RunError
+from d2lvae.storage.readme import run_readme
+from helpers import fit
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch, tmp_path):
+    """50 images are measured, and classifiers learn for a moment."""
+    monkeypatch.setattr(quality, "NUM_MEASURED", 50)
+    monkeypatch.setattr(classifier, "EPOCHS", {"drawn_digits": 1, "drawn_faces": 1})
+    monkeypatch.setattr(classifier, "NUM_DIGITS", 100)
+    monkeypatch.setenv("D2LVAE_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def unmeasured(config, tiny, small_vae):
+    """A run as `fit` leaves it once measuring is no longer its work."""
+
+    def train(epochs=1, images=tiny, stop=False, **parameters):
+        net = small_vae()
+        stopping = (lambda number: mx.nd.waitall()) if not stop else _ctrl_c
+        run = fit(net, images, {**config, "epochs": epochs, **parameters}, progress=stopping)
+        run.vae = net
+        for part in ("validation", "quality"):
+            run.metrics.pop(part)
+        (run.folder / "metrics.json").write_text(json.dumps(run.metrics))
+        (run.folder / "README.md").write_text(run_readme(str(images), run.metrics))
+        return run
+
+    return train
+
+
+def _ctrl_c(number):
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
+    run = unmeasured(epochs=3, stop=stop)
+    assert run.metrics["finished"] == (not stop)
+    page = (run.folder / "README.md").read_text()
+    assert "held-out" not in page and "gmsd" not in page and "test_0" not in page
+    assert ("| loss | " in page) == (not stop)
+    before = dict(run.metrics)
+    table = d2lvae.evaluate(run, tiny)
+    written = json.loads((run.folder / "metrics.json").read_text())
+    assert written == json.loads(json.dumps(run.metrics))
+    assert {name: written[name] for name in before} == json.loads(json.dumps(before))
+    assert set(written) - set(before) == {"validation", "quality"}
+    found = written["quality"]
+    assert {*metrics.PER_IMAGE, "kid", "kid_features"} <= set(found) and found["num_images"] == 50
+    originals = tiny.validation[:50]
+    expected = metrics.psnr(originals, quality.reconstruct(run.vae, originals)).mean()
+    assert found["psnr"] == pytest.approx(expected)
+    page = (run.folder / "README.md").read_text()
+    assert f"| gmsd | {found['gmsd']:.4f} |" in page
+    assert f"| pixel loss | {written['validation']['pixel_loss']:.4f} |" in page
+    assert f"({'stopped by hand' if stop else 'finished'} on" in page
+    assert not list(run.folder.glob(".*.part"))
+    assert list(table.columns) == ["value", "meaning"] and table["value"]["PSNR, dB"] == round(
+        found["psnr"], 3
+    )
+    assert table["value"]["validation kl"] == round(written["validation"]["kl"], 3)
+    assert ("loss" in table.index) == (not stop)
+
+
+def test_losses_are_those_of_the_definition_and_depend_on_the_seed(tiny, small_vae):
+    vae = small_vae()
+    training.initialize(vae, 0)
+    images = tiny.validation[:100]
+    found = quality.validation_losses(vae, images, losses.bce, 3)
+    assert found == quality.validation_losses(vae, images, "bce", 3)
+    other = quality.validation_losses(vae, images, "bce", 4)
+    assert found["kl"] == other["kl"] and found["pixel_loss"] != other["pixel_loss"]
+    batch = mx.nd.array(images).astype("float32") / 255
+    mean, log_var = vae.encode(batch)
+    assert found["kl"] == pytest.approx(losses.kl_divergence(mean, log_var).mean().asscalar(), 1e-4)
+    drawn = [losses.bce(vae(batch)[0], batch).mean().asscalar() for _ in range(20)]
+    assert abs(found["pixel_loss"] - np.mean(drawn)) < 6 * np.std(drawn) + 1e-3
+
+
+def test_losses_are_those_that_fit_recorded(config, tiny, small_vae):
+    """But for the noise, and for the order of sums."""
+    net = small_vae()
+    run = fit(net, tiny, {**config, "pixel_loss": "l2"})
+    found = quality.validation_losses(net, tiny.validation, losses.l2, 0)
+    recorded = run.metrics["validation"]
+    assert found["kl"] == pytest.approx(recorded["kl"], rel=1e-4)
+    assert found["pixel_loss"] == pytest.approx(recorded["pixel_loss"], rel=5e-3)
+
+
+def test_random_numbers_of_others_are_left_alone(tiny, small_vae):
+    vae = small_vae()
+    training.initialize(vae, 0)
+    quality.quality(vae, tiny)  # the classifier is kept now
+    for seed in (mx.random.seed, np.random.seed):
+        seed(7)
+    expected = mx.nd.random.normal(shape=3).asnumpy(), np.random.normal(size=3)
+    for seed in (mx.random.seed, np.random.seed):
+        seed(7)
+    quality.validation_losses(vae, tiny.validation[:70], losses.bce, 0)
+    quality.quality(vae, tiny)
+    for found, wanted in zip(
+        (mx.nd.random.normal(shape=3).asnumpy(), np.random.normal(size=3)), expected
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def absolute(logits, images):
+    return (logits.sigmoid() - images).abs().sum(axis=(1, 2, 3))
+
+
+def test_a_loss_and_a_set_of_ones_own(unmeasured, tiny):
+    images = d2lvae.ImageSet("mine", tiny.train, tiny.validation, "my own", False)
+    run = unmeasured(images=images, pixel_loss=absolute, num_train=0)
+    with pytest.raises(RunError, match="trained with, absolute, none of bce, l2: evaluate"):
+        d2lvae.evaluate(run, images)
+    table = d2lvae.evaluate(run, images, absolute)
+    assert "kernel distance" not in table.index and "SSIM" in table.index
+    assert "'mine'" in run.metrics["quality"]["not_measured"]["kid"]
+
+
+def test_another_runs_folder_is_left_alone(unmeasured, tiny):
+    run = unmeasured()
+    path = run.folder / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "epochs_done": 9}))
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=r"metrics.json is another run's by now \(9 epochs there, 1"):
+        d2lvae.evaluate(run, tiny)
+    assert path.read_bytes() == before and "quality" not in run.metrics
+
+
+def test_a_folder_on_another_machine_costs_only_the_files(unmeasured, tiny, tmp_path, capsys):
+    run = unmeasured()
+    run.folder = tmp_path / "not here"
+    assert "SSIM" in d2lvae.evaluate(run, tiny).index
+    assert "not here is not on this machine" in capsys.readouterr().out
+    assert not run.folder.exists()
