@@ -287,7 +287,7 @@ def test_workers_about_to_train_different_things_are_refused(config):
     settings = {"batch_size": 64, "lr": 1e-3}
     other = Pretended(lambda mine: ["elsewhere", {**mine[1], "lr": 2e-3}])
     with pytest.raises(
-        runs.RunError,
+        records.RunError,
         match=r"worker 1 on elsewhere is about to train something else .*\(lr 0.002 there, 0.001 on worker 0\)",
     ):
         runs._check_same_config(other, settings, config)

@@ -12,7 +12,7 @@ import helpers
 import numpy as np
 import pytest
 from d2lvae import figures, training
-from d2lvae.runs import RunError
+from d2lvae.storage.records import RunError
 from d2lvae.storage import files
 from PIL import Image
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from d2lvae import losses, training
 from d2lvae.evaluation import classifier, metrics, quality
-from d2lvae.runs import RunError
+from d2lvae.storage.records import RunError
 from d2lvae.storage.readme import run_readme
 from helpers import fit
 

@@ -15,7 +15,7 @@ from d2lvae.config import ParameterError
 from d2lvae.data import ImageSet
 from d2lvae.engine import threads
 from d2lvae.evaluation import metrics as measures
-from d2lvae.runs import RunError, run_name
+from d2lvae.storage.records import RunError, run_name
 from d2lvae.storage import checkpoints, files, paths
 from d2lvae.storage.files import CheckpointError
 from d2lvae.storage.nets import get_weights, load_net, set_weights

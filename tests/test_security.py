@@ -188,7 +188,7 @@ def test_a_bomb_in_any_path_runs_nothing(
     with pytest.raises(CheckpointError, match="checkpoint.npz.*checkpoint_previous.npz"):
         helpers.fit(small_vae(), tiny, {**config, "resume": True})
     (folder / "metrics.json").write_bytes(content)
-    with pytest.raises(runs.RunError, match="metrics.json"):
+    with pytest.raises(records.RunError, match="metrics.json"):
         helpers.fit(small_vae(), tiny, config)
     (tmp_path / "MNIST.json").write_bytes(content)
     with pytest.raises(ValueError, match="MNIST.json"):

@@ -231,7 +231,7 @@ def read_record(folder):
     """Only its configuration is looked at, before the run begins that will replace it."""
     from d2lvae import runs
 
-    runs._check_earlier(folder, json.loads(a_record().read_text())["config"])
+    folders._check_earlier(folder, json.loads(a_record().read_text())["config"])
     return "claimed"
 
 
