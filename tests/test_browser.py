@@ -40,7 +40,9 @@ def page(tmp_path_factory):
         for cell in prepared.cells
         if cell.cell_type == "code" and "import d2lvae" in cell.source
     )
-    first.source += "\nfrom d2lvae.demo import explorer\nexplorer.SMALL.update(num_train=640, epochs=2)"
+    first.source += (
+        "\nfrom d2lvae.demo import small_runs\nsmall_runs.SMALL.update(num_train=640, epochs=2)"
+    )
     nbformat.write(prepared, notebook)
     with sync_api.sync_playwright() as playwright, benchmark.served(
         notebook, folder / "log"
