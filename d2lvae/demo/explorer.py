@@ -88,9 +88,9 @@ class Explorer(widgets.VBox):
         if len(moved) == run.vae.num_latents:
             self.message.value = ""
             return latents.decode(run.vae, moved[None])[0]
-        so = f"there is nothing that both can be given here but {OWN}"
-        so = so if has_image else "both cannot get the same ones"
-        self.message.value = paragraph(f"The two nets have different numbers of latents, so {so}.")
+        text = "The two nets have different numbers of latents, so they cannot get the same ones."
+        text += f' Choose "{OWN}".' if has_image else ""
+        self.message.value = paragraph(text)
         return None
 
     # where the sliders begin
@@ -142,7 +142,7 @@ class Explorer(widgets.VBox):
     def _choose(self):
         """Another net: its sliders, its images, and the nets that can stand beside it."""
         self.message.value = paragraph("loading ...")
-        run = self.library.load(self.net.value)
+        run = self.library.loaded_run(self.net.value)
         if run is None:
             heading = f"{self.library.name(self.net.value)} cannot be shown:"
             self.message.value = paragraph(self.reasons[self.net.value], heading)
@@ -151,11 +151,10 @@ class Explorer(widgets.VBox):
             return
         self.first = run
         has_pad = run.vae.image_shape == (1, 28, 28)
+        choices = run.images.validation if run.images else run.means
         with self._quietly():
             self.sliders.set_names(run.directions.names)
-            self.start.max = self.end.max = (
-                len(run.images.validation if run.images else run.means) - 1
-            )
+            self.start.max = self.end.max = len(choices) - 1
             self.start.description = "image" if run.images else "sample"
             self.pad.layout.display = "" if has_pad else "none"
             self._offer_others()
@@ -175,7 +174,7 @@ class Explorer(widgets.VBox):
         ]
         self.other.options = [NO_OTHER, *others]
         unlike = (folder for _, folder in others if (folder / "disc.npz").exists() != has_disc)
-        self.other.value = next(filter(self.library.load, unlike), None)
+        self.other.value = next(filter(self.library.loaded_run, unlike), None)
 
     def _choose_other(self):
         self._load_other()
@@ -184,7 +183,7 @@ class Explorer(widgets.VBox):
     def _load_other(self):
         self.second, self.message.value, notes = None, "", self.first.notes
         if self.other.value is not None:
-            self.second = self.library.load(self.other.value)
+            self.second = self.library.loaded_run(self.other.value)
             why = self.reasons.get(self.other.value)
             if self.second and self.second.vae.image_shape != self.first.vae.image_shape:
                 self.second, why = None, "it takes images of another size."
@@ -271,8 +270,10 @@ class Explorer(widgets.VBox):
     def _quietly(self):
         """What the page sets itself is not answered as if somebody had chosen it."""
         self.is_setting = True
-        yield
-        self.is_setting = False
+        try:
+            yield
+        finally:
+            self.is_setting = False
 
     def _unless_setting(self, action):
         return lambda change: self.is_setting or action()
@@ -287,9 +288,9 @@ class _Library:
 
     def newest(self):
         """The newest run that can be shown, None if none can."""
-        return next(filter(None, map(self.load, finished_runs(self.root))), None)
+        return next(filter(None, map(self.loaded_run, finished_runs(self.root))), None)
 
-    def load(self, folder):
+    def loaded_run(self, folder):
         """A run; None if it cannot be shown, and then `reasons` tells why."""
         if folder not in self.loaded:
             try:

@@ -83,7 +83,7 @@ def _model(vae, outputs, shape):
         path = f"{scratch}/model.onnx"
         options = {"dynamic": True, "dynamic_input_shapes": [("N", *shape)]}
         mx.onnx.export_model(graph, used, [(1, *shape)], [np.float32], path, **options)
-        model = onnx.load(path)
+        model = onnx.ModelProto.FromString(pathlib.Path(path).read_bytes())
     del model.graph.input[1:]  # MXNet's exporter lists weights as inputs, too
     read = {name for node in model.graph.node for name in node.input}
     for weight in [each for each in model.graph.initializer if each.name not in read]:
