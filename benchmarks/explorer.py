@@ -1,9 +1,10 @@
-"""How long a slider of the latent explorer takes to answer: from a key's press in the browser to the new image there.
+"""How long a slider of the latent explorer takes to answer.
 
-    python benchmarks/explorer.py [RESULTS_DIR]      (needs Chromium; two minutes on an idle machine)
+    python benchmarks/explorer.py [RESULTS_DIR]      (needs Chromium; two minutes when idle)
 
-Serves the page as `make explore` does: over an empty folder of results, where it trains its own models first, then over finished runs,
-where it turns a slider of each that has other nets than those before, and takes the README's image of the page.
+Measured from a key's press in the browser to the new image there. The page is served as `make
+explore` does: first over an empty folder of results, where it trains its own runs, then over
+finished runs. It moves a slider for each kind of nets, and takes the README's screenshot.
 """
 
 import argparse
@@ -22,24 +23,19 @@ import numpy as np
 import papermill
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+BROWSERS = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+CHROMIUM = next(filter(None, BROWSERS), None)
+OPTIONS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 PATIENCE = 120  # seconds
 PRESSES = 50
-SHOWN = "DenseVAE DenseLogReg on drawn digits"  # in the README's image of the page
+SHOWN = "DenseVAE DenseLogReg on drawn digits"  # in the README's screenshot
 PRESS = """key => new Promise((done, failed) => {
     const image = document.querySelector('img.first'), begun = performance.now()
-    new MutationObserver(() => image.decode().then(() => done(performance.now() - begun))).observe(image, {attributes: true, attributeFilter: ['src']})
+    const answered = () => image.decode().then(() => done(performance.now() - begun))
+    new MutationObserver(answered).observe(image, {attributes: true, attributeFilter: ['src']})
     setTimeout(() => failed('no answer'), 5000)
     document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))
 })"""
@@ -47,13 +43,10 @@ PRESS = """key => new Promise((done, failed) => {
 
 def explore_options():
     """What `make explore` gives to Voila behind the notebook."""
-    alone = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
-    }  # perhaps it was make that called
+    # perhaps it was make that called
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", "--dry-run", "--assume-old=.venv/.ready", "explore"]
-    lines = subprocess.run(
-        command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    lines = subprocess.check_output(command, cwd=ROOT, env=clean, text=True)
     [line] = [line for line in lines.replace("\\\n", " ").splitlines() if "voila" in line]
     return line.split()[2:]
 
@@ -64,23 +57,11 @@ def served(notebook, log):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    voila = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(log, "w") as file:
-        command = [
-            sys.executable,
-            "-m",
-            "voila",
-            str(notebook),
-            *explore_options(),
-            "--no-browser",
-            f"--port={port}",
-        ]
-        server = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        output = {"stdout": file, "stderr": subprocess.STDOUT}
+        server = subprocess.Popen([*voila, *explore_options()], cwd=ROOT, env=env, **output)
     try:
         _wait_for(port, server, log)
         yield f"http://127.0.0.1:{port}/"
@@ -112,31 +93,31 @@ def tab_of(playwright, address):
 
 
 def answers(tab, presses=PRESSES):
-    """Milliseconds of each of so many presses of a key on the second latent's slider, to the right and back."""
+    """Milliseconds of each press of a key that moves the second slider, to the right and back."""
     tab.locator(".d2lvae .noUi-handle").nth(1).focus()
     return [tab.evaluate(PRESS, key) for key in ("ArrowRight", "ArrowLeft") * (presses // 2)]
 
 
 @contextlib.contextmanager
 def opened(playwright, results_dir, folder):
-    """The page over a folder of results, served and opened as `make explore` does, once its first image is there."""
-    notebook = pathlib.Path(folder, "latent_explorer.ipynb")
-    papermill.execute_notebook(
-        ROOT / "notebooks" / notebook.name,
-        notebook,
-        {"results_dir": str(results_dir)},
-        prepare_only=True,
-        progress_bar=False,
-    )
-    with served(notebook, pathlib.Path(folder, "log")) as address, tab_of(
-        playwright, address
-    ) as tab:
+    """The page over a folder of results, as `make explore` opens it, with its first image."""
+    notebook, log = prepared(results_dir, folder), pathlib.Path(folder, "log")
+    with served(notebook, log) as address, tab_of(playwright, address) as tab:
         tab.wait_for_selector(".d2lvae img.first")
         yield tab
 
 
+def prepared(results_dir, folder):
+    """A copy of the notebook in a folder, for the runs in `results_dir`."""
+    notebook = pathlib.Path(folder, "latent_explorer.ipynb")
+    original, parameters = ROOT / "notebooks" / notebook.name, {"results_dir": str(results_dir)}
+    options = {"prepare_only": True, "progress_bar": False}
+    papermill.execute_notebook(original, notebook, parameters, **options)
+    return notebook
+
+
 def answers_of_all_nets(tab):
-    """Sorted milliseconds of each kind of nets; takes the README's image on the way."""
+    """Sorted milliseconds of each kind of nets; takes the README's screenshot on the way."""
     found, nets = {}, tab.locator("select").nth(0)
     for label in nets.locator("option").all_inner_texts():
         kind = label.replace("\xa0", " ").split(":")[0]
@@ -149,21 +130,15 @@ def answers_of_all_nets(tab):
         if kind == SHOWN:
             tab.screenshot(path=ROOT / "results" / "explorer.png")
         found[kind] = [round(time, 1) for time in sorted(answers(tab))]
-        print(
-            f"{kind:60} {np.median(found[kind]):6.1f} ms, 9 of 10 below {np.quantile(found[kind], .9):6.1f}",
-            flush=True,
-        )
+        median, most = np.quantile(found[kind], [0.5, 0.9])
+        print(f"{kind:60} {median:6.1f} ms, 9 of 10 below {most:6.1f}", flush=True)
     return found
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "results_dir",
-        nargs="?",
-        default="",
-        help="where finished runs are; by default results/ of the project",
-    )
+    text = "where finished runs are; by default results/ of the project"
+    parser.add_argument("results_dir", nargs="?", default="", help=text)
     results_dir = parser.parse_args().results_dir
     from playwright.sync_api import sync_playwright
     from train_step import RESULTS, machine

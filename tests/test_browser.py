@@ -1,4 +1,4 @@
-"""The latent explorer in a real browser: headless Chromium opens the page that Voila serves, turns, draws, walks, and sees the images change."""
+"""The latent explorer in headless Chromium, as Voila serves it: each control changes the images."""
 
 import pathlib
 import re
@@ -6,7 +6,6 @@ import shutil
 import sys
 
 import nbformat
-import papermill
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -23,27 +22,15 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The page as `make explore` serves it, over an empty results folder: so it trains its own models first."""
+    """The page over an empty results folder, so that it trains its own runs first."""
     sync_api = pytest.importorskip("playwright.sync_api")
     folder = tmp_path_factory.mktemp("explorer")
-    notebook = folder / "latent_explorer.ipynb"
-    papermill.execute_notebook(
-        ROOT / "notebooks" / notebook.name,
-        notebook,
-        {"results_dir": str(folder / "results")},
-        prepare_only=True,
-        progress_bar=False,
-    )
-    prepared = nbformat.read(notebook, as_version=4)
-    first = next(
-        cell
-        for cell in prepared.cells
-        if cell.cell_type == "code" and "import d2lvae" in cell.source
-    )
-    first.source += (
-        "\nfrom d2lvae.demo import explorer\nexplorer.SMALL.update(num_train=640, epochs=2)"
-    )
-    nbformat.write(prepared, notebook)
+    notebook = benchmark.prepared(folder / "results", folder)
+    cells = nbformat.read(notebook, as_version=4)
+    first = next(cell for cell in cells.cells if "import d2lvae" in cell.source)
+    first.source += "\nfrom d2lvae.demo import small_runs"
+    first.source += "\nsmall_runs.SMALL.update(num_train=640, epochs=2)"
+    nbformat.write(cells, notebook)
     with sync_api.sync_playwright() as playwright, benchmark.served(
         notebook, folder / "log"
     ) as address, benchmark.tab_of(playwright, address) as tab:
@@ -103,7 +90,7 @@ def test_nothing_lies_on_a_sliders_number(page, width):
         page.set_viewport_size({"width": 1280, "height": 800})
 
 
-def test_the_keyboard_turns_a_latent_and_the_answer_is_quick(page):
+def test_the_keyboard_moves_a_latent_and_the_answer_is_quick(page):
     milliseconds = sorted(benchmark.answers(page, 16))
     assert (
         0 < milliseconds[7] < 500
@@ -130,14 +117,14 @@ def test_a_drawing_is_encoded(page):
     }""")
     lit = [i for i, value in enumerate(drawn) if value > 128]
     assert 40 < len(lit) < 200 and len({i // 28 for i in lit}) in (19, 20, 21), "a seven, 20 high"
-    page.get_by_text("clear the drawing").click()
+    changes(page, lambda: page.get_by_text("clear the drawing").click(), "original")
 
 
 def test_buttons_sample_walk_and_go_back(page):
     changes(page, lambda: page.get_by_text("sample the prior").click())
-    assert not page.locator("img.original").is_visible()
+    page.locator("img.original").wait_for(state="hidden")
     changes(page, lambda: page.get_by_text("back to the image").click())
-    assert page.locator("img.original").is_visible()
+    page.locator("img.original").wait_for(state="visible")
     changes(page, lambda: page.locator(".widget-play button").first.click())
 
 
@@ -166,13 +153,11 @@ def test_a_page_that_is_left_takes_its_kernel_along(page, monkeypatch):
 
 
 def test_another_net_can_be_chosen(page):
-    other = page.locator("select").nth(0)
-    labels = other.locator("option").all_inner_texts()
+    nets = page.locator("select").nth(0)
+    labels = nets.locator("option").all_inner_texts()
     assert len(labels) == 2
-    changes(
-        page,
-        lambda: other.select_option(label=next(label for label in labels if "LogReg" not in label)),
-    )
+    [other] = [label for label in labels if "LogReg" not in label]
+    changes(page, lambda: nets.select_option(label=other))
     assert page.locator(".d2lvae h3").first.is_visible()
 
 
@@ -197,32 +182,17 @@ def test_runs_that_cannot_be_shown_and_notes_leave_the_page_whole(page):
     record = (folder / "metrics.json").read_text()
     (folder / "metrics.json").write_text(re.sub('"data_sha256": "..', '"data_sha256": "xx', record))
     page.folder.joinpath("second").mkdir()
-    notebook = page.folder / "second" / "latent_explorer.ipynb"
-    papermill.execute_notebook(
-        ROOT / "notebooks" / notebook.name,
-        notebook,
-        {"results_dir": str(results)},
-        prepare_only=True,
-        progress_bar=False,
-    )
+    notebook = benchmark.prepared(results, page.folder / "second")
     with benchmark.served(notebook, page.folder / "second" / "log") as address:
         tab = page.context.browser.new_page(viewport={"width": 1280, "height": 720})
         tab.goto(address)
         tab.wait_for_selector(".d2lvae img.first")
         nets = tab.locator("select").nth(0)
-        nets.select_option(
-            label=next(
-                label
-                for label in nets.locator("option").all_inner_texts()
-                if "LogReg" not in label and "MyVAE" not in label
-            )
-        )
+        labels = nets.locator("option").all_inner_texts()
+        [plain] = [each for each in labels if "LogReg" not in each and "MyVAE" not in each]
+        nets.select_option(label=plain)
         tab.wait_for_selector("text=not the images that this net was trained on")
-        nets.select_option(
-            label=next(
-                label for label in nets.locator("option").all_inner_texts() if "MyVAE" in label
-            )
-        )
+        nets.select_option(label=next(each for each in labels if "MyVAE" in each))
         tab.wait_for_selector("text=5 (in explorer) cannot be shown:")
         assert "MyVAE" not in nets.evaluate("select => select.options[select.selectedIndex].text")
         tab.wait_for_function(

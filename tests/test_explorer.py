@@ -1,4 +1,7 @@
-"""The latent explorer: directions that are what they say, and a page whose controls do what they say (the browser's part: test_browser.py)."""
+"""The latent explorer: its directions, and what each control of the page does.
+
+What needs a browser is in test_browser.py.
+"""
 
 import dataclasses
 import io
@@ -16,14 +19,13 @@ import numpy as np
 import papermill
 import pytest
 from d2lvae import data as datasets
-from d2lvae import runs
-from d2lvae.demo import drawing_pad, explorer, latents
-from d2lvae.storage import files
-from d2lvae.storage.files import CheckpointError
-from d2lvae.storage.nets import get_weights
+from d2lvae import runs, training
+from d2lvae.demo import drawing_pad, explorer, latents, saved_runs, small_runs
+from d2lvae.storage import checkpoints
+from d2lvae.storage.checkpoints import CheckpointError, get_weights
 from PIL import Image
 
-SMALL = {**explorer.SMALL, "num_train": 256, "epochs": 1}
+SMALL = {**small_runs.SMALL, "num_train": 256, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "NUM_MEASURED", 20)
-        patch.setattr(explorer, "SMALL", SMALL)
+        patch.setattr(small_runs, "SMALL", SMALL)
         done = []
-        explorer.train_small(
-            datasets.drawn_digits(SMALL["num_train"], SMALL["seed"]), str(folder), done.append
-        )
+        small_runs.train_small(str(folder), done.append, pytest.fail)
         assert sum(done) == 2 * 256
         faces = datasets.drawn_faces(64, 0, 32)
         for num_latents in (16, 12):
@@ -106,7 +106,7 @@ def shown(page, name):
 
 
 def test_finished_runs_and_nothing_else(results, tmp_path):
-    names = [folder.parent.name for folder in latents.finished_runs(str(results))]
+    names = [folder.parent.name for folder in saved_runs.finished_runs(str(results))]
     assert names == ["ConvVAE_on_drawn_faces"] * 2 + [
         "DenseVAE_DenseLogReg_on_drawn_digits",
         "DenseVAE_on_drawn_digits",
@@ -116,21 +116,21 @@ def test_finished_runs_and_nothing_else(results, tmp_path):
         folder = tmp_path / "images" / "nets" / name
         shutil.copytree(whole, folder)
         (folder / "metrics.json").write_text(record)
-    assert latents.finished_runs(str(tmp_path)) == []
+    assert saved_runs.finished_runs(str(tmp_path)) == []
 
 
 def test_few_latents_are_their_own_directions(results):
     [folder] = results.glob("**/DenseVAE_on_drawn_digits/*")
-    trained = latents.load_run(folder)
-    found = latents.directions(trained)
+    trained = saved_runs.load_run(folder)
+    found = trained.directions
     assert (
         found.names == ("latent 1", "latent 2", "latent 3", "latent 4", "latent 5")
         and trained.discriminator is None
     )
-    assert trained.notes == (), "its record's checksum is that of the images drawn anew"
+    assert trained.notes == [], "its record's checksum is that of the images drawn anew"
     np.testing.assert_array_equal(found.coordinates(trained.means), trained.means)
     np.testing.assert_allclose(
-        latents.traverse(found, trained.means[0], np.array([0, 0, 1.5, 0, 0])) - trained.means[0],
+        found.traverse(trained.means[0], np.array([0, 0, 1.5, 0, 0])) - trained.means[0],
         [0, 0, 1.5, 0, 0],
     )
 
@@ -145,21 +145,9 @@ def test_principal_directions_of_known_codes():
     )
     standard /= standard.std(axis=0)
     means = 7 + (standard * [5, 3, 1]) @ axes
-    pictures = np.zeros((500, 1, 8, 8), np.uint8)
-    images = datasets.ImageSet(
-        "drawn_faces",
-        pictures,
-        pictures,
-        "",
-        False,
-        causes,
-        causes,
-        ("hair_style", "eye_hue", "chin"),
-    )
-    trained = latents.LoadedRun(
-        None, d2lvae.DenseVAE(20, 1, 4, (1, 8, 8)), None, images, means, None
-    )
-    found = latents.directions(trained)
+    black, names = np.zeros((500, 1, 8, 8), np.uint8), ("hair_style", "eye_hue", "chin")
+    images = datasets.ImageSet("drawn_faces", black, black, "", False, causes, causes, names)
+    found = latents.find_directions(d2lvae.DenseVAE(20, 1, 4, (1, 8, 8)), means, images)
     assert [name.split(" (")[0] for name in found.names] == [
         "direction 1: hair style",
         "direction 2: eye hue",
@@ -170,27 +158,29 @@ def test_principal_directions_of_known_codes():
     coordinates = found.coordinates(means)
     np.testing.assert_allclose(coordinates.std(axis=0), 1)
     np.testing.assert_allclose(
-        found.coordinates(latents.traverse(found, means[0], np.array([0, 2.0, 0])))
-        - coordinates[0],
+        found.coordinates(found.traverse(means[0], np.array([0, 2.0, 0]))) - coordinates[0],
         [0, 2, 0],
         atol=1e-9,
     )
 
 
-def test_decode_encode_and_verdict_are_the_nets(results):
+def test_decode_encode_and_probability_are_the_nets(results):
     [folder] = results.glob("**/DenseVAE_DenseLogReg_on_drawn_digits/*")
-    trained = latents.load_run(folder)
+    trained = saved_runs.load_run(folder)
     originals = trained.images.validation[:70]
     np.testing.assert_array_equal(
         latents.decode(trained.vae, latents.encode(trained.vae, originals)),
         runs.reconstruct(trained.vae, originals),
     )
     real, fake = (
-        latents.verdict(trained.discriminator, *images)
-        for images in ((originals[0], originals[-15:]), (trained.company[0], trained.company))
+        latents.probability_real(trained.discriminator, *images)
+        for images in (
+            (originals[0], originals[-15:]),
+            (trained.reconstructions[0], trained.reconstructions),
+        )
     )
     assert 0 < fake < real < 1
-    rows = latents.traversals(trained.vae, latents.directions(trained), trained.means[0], 5, 2.0)
+    rows = latents.traversals(trained.vae, trained.directions, trained.means[0], 5, 2.0)
     assert list(rows) == [f"latent {i}" for i in range(1, 6)] and rows["latent 2"].shape == (
         5,
         1,
@@ -246,17 +236,17 @@ def test_runs_that_cannot_be_loaded(results, tmp_path, damage, message):
     shutil.copytree(whole, folder)
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
-        latents.load_run(folder)
+        saved_runs.load_run(folder)
 
 
-def test_the_page_shows_a_image_and_its_reconstructions(page):
-    original = page.first[0].images.validation[0]
+def test_the_page_shows_an_image_and_its_reconstructions(page):
+    original = page.first.images.validation[0]
     np.testing.assert_array_equal(shown(page, "original"), original[0])
     np.testing.assert_array_equal(
-        shown(page, "first"), runs.reconstruct(page.first[0].vae, original[None])[0, 0]
+        shown(page, "first"), runs.reconstruct(page.first.vae, original[None])[0, 0]
     )
     np.testing.assert_array_equal(
-        shown(page, "second"), runs.reconstruct(page.second[0].vae, original[None])[0, 0]
+        shown(page, "second"), runs.reconstruct(page.second.vae, original[None])[0, 0]
     )
     assert (
         "DenseVAE_on" in str(page.other.value)
@@ -264,23 +254,22 @@ def test_the_page_shows_a_image_and_its_reconstructions(page):
     )
     assert all("taken for real" in panel.caption.value for panel in page.panels.values())
     page.start.value = 3
-    np.testing.assert_array_equal(shown(page, "original"), page.first[0].images.validation[3, 0])
+    np.testing.assert_array_equal(shown(page, "original"), page.first.images.validation[3, 0])
 
 
-def test_a_slider_turns_its_latent_in_both_nets(page):
+def test_a_slider_moves_its_latent_in_both_nets(page):
     page.start.value = 2
     codes = [
-        latents.encode(net.vae, net.images.validation[2:3])[0]
-        for net in (page.first[0], page.second[0])
+        latents.encode(net.vae, net.images.validation[2:3])[0] for net in (page.first, page.second)
     ]
     slider = page.sliders.children[1]
     before, slider.value = slider.value, slider.value - 1.25
-    for name, net, code in zip(("first", "second"), (page.first[0], page.second[0]), codes):
+    for name, net, code in zip(("first", "second"), (page.first, page.second), codes):
         code[1] += slider.value - before
         np.testing.assert_array_equal(shown(page, name), latents.decode(net.vae, code[None])[0, 0])
     page.given.value = explorer.SAME
     np.testing.assert_array_equal(
-        shown(page, "second"), latents.decode(page.second[0].vae, codes[0][None])[0, 0]
+        shown(page, "second"), latents.decode(page.second.vae, codes[0][None])[0, 0]
     )
 
 
@@ -302,11 +291,11 @@ def test_a_drawing_leaves_the_way_stays_with_the_next_net_and_goes_when_cleared(
     chosen(page, "bce")
     np.testing.assert_array_equal(shown(page, "original"), drawn)
     np.testing.assert_array_equal(
-        shown(page, "first"), runs.reconstruct(page.first[0].vae, drawn[None, None])[0, 0]
+        shown(page, "first"), runs.reconstruct(page.first.vae, drawn[None, None])[0, 0]
     )
     page.pad.children[1].children[1].click()
     np.testing.assert_array_equal(
-        shown(page, "original"), page.first[0].images.validation[page.start.value, 0]
+        shown(page, "original"), page.first.images.validation[page.start.value, 0]
     )
     for leave in (lambda: setattr(page.way, "value", 30), page._sample, page._begin):
         draw(page)
@@ -321,39 +310,38 @@ def test_a_drawing_leaves_the_way_stays_with_the_next_net_and_goes_when_cleared(
     )
 
 
-def test_verdicts_belong_to_what_is_shown_and_an_unchanged_original_is_not_judged_again(
+def test_probabilities_are_those_of_the_images_shown_and_an_unchanged_original_keeps_its_own(
     page, monkeypatch
 ):
-    passed, verdict = [], latents.verdict
+    found, compute = [], latents.probability_real
     monkeypatch.setattr(
-        latents, "verdict", lambda *arguments: passed.append(verdict(*arguments)) or passed[-1]
+        latents, "probability_real", lambda *args: found.append(compute(*args)) or found[-1]
     )
 
-    def said():
-        return [
-            panel.caption.value.split("<b>")[1].split("</b>")[0] for panel in page.panels.values()
-        ]
+    def shown_and_found():
+        captions = [panel.caption.value for panel in page.panels.values()]
+        shown = [caption.split("<b>")[1].split("</b>")[0] for caption in captions]
+        values = found.copy()
+        found.clear()
+        return shown, values
+
+    def percent(*values):
+        return [f"{value:.1%}" for value in values]
 
     page.start.value = 4
-    assert said() == [f"{sure:.1%}" for sure in passed] and len(passed) == 3
-    original, others = passed[0], passed[1:]
-    passed.clear()
+    texts, (original, *others) = shown_and_found()
+    assert texts == percent(original, *others) and len(others) == 2
     page.sliders.children[0].value += 2
-    assert (
-        len(passed) == 2
-        and said() == [f"{sure:.1%}" for sure in (original, *passed)]
-        and passed != others
-    )
-    passed.clear()
+    texts, moved = shown_and_found()
+    assert texts == percent(original, *moved) and len(moved) == 2 and moved != others
     page.start.value = 6
-    assert (
-        len(passed) == 3 and said() == [f"{sure:.1%}" for sure in passed] and passed[0] != original
-    )
+    texts, values = shown_and_found()
+    assert texts == percent(*values) and len(values) == 3 and values[0] != original
 
 
 def test_a_walk_ends_at_the_other_image_and_a_sample_belongs_to_none(page):
     page.end.value = 5
-    net, (start, end) = page.first[0], page.first[0].means[[0, 5]]
+    net, (start, end) = page.first, page.first.means[[0, 5]]
     for way, codes in ((100, end), (30, 0.7 * start + 0.3 * end)):
         page.way.value = way
         np.testing.assert_array_equal(
@@ -369,15 +357,18 @@ def test_a_walk_ends_at_the_other_image_and_a_sample_belongs_to_none(page):
     assert page.panels["original"].layout.display == "" and page.way.value == 0
 
 
-def test_a_verdict_is_passed_as_in_training(tiny_faces):
-    """With BatchNorm an image is judged by the statistics of those beside it; the running ones are neither used nor moved."""
+def test_a_probability_is_computed_as_in_training(tiny_faces):
+    """BatchNorm takes the minibatch's statistics; the running ones are neither used nor moved."""
     disc = d2lvae.ConvDisc(4, (3, 32, 32))
     d2lvae.initialize(disc, 0)
     before = get_weights(disc)
     images = tiny_faces.validation[:16]
     with mx.autograd.record(train_mode=True):
         expected = disc(mx.nd.array(images).astype("float32") / 255).sigmoid().asnumpy()[0]
-    found = [latents.verdict(disc, images[0], company) for company in (images[1:], images[1:] * 0)]
+    found = [
+        latents.probability_real(disc, images[0], company)
+        for company in (images[1:], images[1:] * 0)
+    ]
     assert found[0] == pytest.approx(expected, rel=1e-5) and found[1] != pytest.approx(
         expected, rel=1e-3
     )
@@ -411,10 +402,10 @@ def test_a_run_that_cannot_be_shown_says_why(results, tmp_path):
     (folder / "vae.npz").write_bytes(b"no net")
     chosen(page, "DenseVAE on")
     assert "cannot be shown" in page.message.value and "vae.npz" in page.message.value
-    assert page.net.value == before == page.first[0].folder, "the one that is shown"
+    assert page.net.value == before == page.first.folder, "the one that is shown"
     assert "vae.npz" in page.problems.value and list(page.reasons) == [folder]
     chosen(page, "LogReg")
-    assert not page.message.value and page.other.value is None and page.first[0].folder != before
+    assert not page.message.value and page.other.value is None and page.first.folder != before
     page.other.value = folder
     assert "beside" in page.message.value and "vae.npz" in page.message.value
 
@@ -430,10 +421,10 @@ def test_a_run_that_cannot_be_shown_says_why(results, tmp_path):
 )
 def test_a_bad_newest_run_leaves_the_others_usable(results, tmp_path, damage):
     shutil.copytree(results, tmp_path / "copy")
-    newest, next_one = latents.finished_runs(tmp_path / "copy")[:2]
+    newest, next_one = saved_runs.finished_runs(tmp_path / "copy")[:2]
     damage(newest)
     page = explorer.Explorer(str(tmp_path / "copy"))
-    assert page.first[0].folder == page.net.value == next_one and list(page.reasons) == [newest]
+    assert page.first.folder == page.net.value == next_one and list(page.reasons) == [newest]
     assert (
         "1 run that cannot be shown" in page.problems.value and newest.name in page.problems.value
     )
@@ -443,14 +434,14 @@ def test_a_bad_newest_run_leaves_the_others_usable(results, tmp_path, damage):
 
 
 def test_an_error_of_a_users_own_net_is_the_reason_of_that_run_only(results, monkeypatch, capsys):
-    newest, load = latents.finished_runs(results)[0], latents.load_net
+    newest, load = saved_runs.finished_runs(results)[0], saved_runs.load_net
 
     def load_net(path):
         if path.parent == newest:
             raise ZeroDivisionError("in <MyVAE>")
         return load(path)
 
-    monkeypatch.setattr(latents, "load_net", load_net)
+    monkeypatch.setattr(saved_runs, "load_net", load_net)
     page = explorer.Explorer(str(results))
     assert page.reasons == {newest: "ZeroDivisionError: in <MyVAE>"} and page.first is not None
     assert "in &lt;MyVAE&gt;" in page.problems.value and "Traceback" in capsys.readouterr().err
@@ -465,7 +456,7 @@ def test_a_collapsed_newest_run_is_shown_with_a_note(results, tmp_path):
     rewrite(folder / "vae.npz", lambda array: array * (array.shape != (8, 784)))
     make_newest(folder)
     page = explorer.Explorer(str(tmp_path / "copy"))
-    assert page.first[0].folder == folder and "has collapsed" in page.notes.value
+    assert page.first.folder == folder and "has collapsed" in page.notes.value
     before = shown(page, "first")
     names = [slider.description for slider in page.sliders.children]
     assert len(names) == 8 and all(name.startswith("latent ") for name in names)
@@ -479,10 +470,10 @@ def test_a_collapsed_newest_run_is_shown_with_a_note(results, tmp_path):
 
 def test_one_validation_image_is_no_collapse(tmp_path, mine):
     one = dataclasses.replace(mine, validation=mine.validation[:1])
-    trained = latents.load_run(
+    trained = saved_runs.load_run(
         a_run(tmp_path / "run", d2lvae.DenseVAE(12, 1, 16, (3, 16, 16)), one), one
     )
-    assert trained.notes == () and len(latents.directions(trained).names) == 8
+    assert trained.notes == [] and len(trained.directions.names) == 8
 
 
 def test_single_latents_are_those_that_change_the_image_most(tmp_path, mine):
@@ -496,13 +487,13 @@ def test_single_latents_are_those_that_change_the_image_most(tmp_path, mine):
         return array
 
     rewrite(folder / "vae.npz", silence)
-    found = latents.directions(latents.load_run(folder))
+    found = saved_runs.load_run(folder).directions
     assert found.names == tuple(f"latent {i + 1}" for i in range(12) if i not in dead)
 
 
 def test_a_set_of_the_users_own_is_shown_without_its_images(own_results):
     page = explorer.Explorer(str(own_results))
-    trained = chosen(page, "12").first[0]
+    trained = chosen(page, "12").first
     assert trained.images is None and not page.reasons and not trained.means[0].any()
     assert "'mine'" in page.notes.value and "Explorer(images=...)" in page.notes.value
     assert page.panels["original"].layout.display == "none" and len(page.sliders.children) == 8
@@ -510,7 +501,7 @@ def test_a_set_of_the_users_own_is_shown_without_its_images(own_results):
     centre = latents.decode(trained.vae, np.zeros((1, 12)))[0].transpose(1, 2, 0)
     np.testing.assert_array_equal(shown(page, "first"), centre)
     page.start.value, page.end.value, page.way.value = 3, 4, 25
-    half_way = latents.walk(*trained.means[3:5], 0.25)[None]
+    half_way = latents.interpolate(*trained.means[3:5], 0.25)[None]
     np.testing.assert_array_equal(
         shown(page, "first"), latents.decode(trained.vae, half_way)[0].transpose(1, 2, 0)
     )
@@ -525,7 +516,7 @@ def test_a_set_of_the_users_own_is_shown_without_its_images(own_results):
 
 def test_images_handed_in_are_shown_and_compared_with_the_record(own_results, mine):
     page = chosen(explorer.Explorer(str(own_results), mine), "12")
-    assert page.first[0].images is mine and not page.notes.value
+    assert page.first.images is mine and not page.notes.value
     np.testing.assert_array_equal(shown(page, "original"), mine.validation[0].transpose(1, 2, 0))
     page.other.value = next(folder for name, folder in page.other.options if ": 5 " in name)
     assert shown(page, "second").shape == (16, 16, 3)
@@ -534,12 +525,12 @@ def test_images_handed_in_are_shown_and_compared_with_the_record(own_results, mi
     assert "not the images that this net was trained on" in page.notes.value
     whole = dataclasses.replace(mine, train=np.concatenate([mine.train, mine.train]))
     folder = page.net.value
-    assert latents.load_run(folder, whole).notes == (), "the first 40 are those of the record"
+    assert saved_runs.load_run(folder, whole).notes == [], "the first 40 are those of the record"
     small = dataclasses.replace(
         mine, train=mine.train[..., :8, :8], validation=mine.validation[..., :8, :8]
     )
     with pytest.raises(datasets.DataError, match="mine are 3 x 8 x 8 .* 3 x 16 x 16"):
-        latents.load_run(folder, small)
+        saved_runs.load_run(folder, small)
     page = explorer.Explorer(str(own_results.parent / own_results.name / "own"), mine)
     assert all("(in" not in name for name, _ in page.net.options)
 
@@ -558,22 +549,22 @@ def test_images_added_to_the_faces_are_told(tmp_path, monkeypatch):
     folder = a_run(
         tmp_path / "images" / "ConvVAE_on_anime" / "1", d2lvae.ConvVAE(4, 2, (3, 32, 32)), faces
     )
-    trained = latents.load_run(folder)
-    assert trained.notes == () and len(trained.images.train) == 20, "with num_train 10"
+    trained = saved_runs.load_run(folder)
+    assert trained.notes == [] and len(trained.images.train) == 20, "with num_train 10"
     add([25])
     assert (
         "not the images that this net was trained on"
         in explorer.Explorer(str(tmp_path)).notes.value
     )
     shutil.rmtree(tmp_path / "anime")
-    trained = latents.load_run(folder)
+    trained = saved_runs.load_run(folder)
     assert trained.images is None and "no images" in trained.notes[0]
 
 
 def test_images_of_another_size_than_the_nets_are_left_out(tmp_path, mine):
     """A set of the user's own that is named like a known one."""
     digits = dataclasses.replace(mine, name="drawn_digits")
-    trained = latents.load_run(
+    trained = saved_runs.load_run(
         a_run(tmp_path / "run", d2lvae.DenseVAE(5, 1, 16, (3, 16, 16)), digits)
     )
     assert trained.images is None and "1 x 28 x 28 here" in trained.notes[0]
@@ -605,7 +596,7 @@ def test_images_of_four_channels_are_a_reason(own_results):
     folder = a_run(path, d2lvae.DenseVAE(5, 1, 16, four.image_shape), four)
     make_newest(folder)
     page = explorer.Explorer(str(own_results), four)
-    assert "4 channels" in page.reasons[folder] and "mine" in page.first[0].folder.parent.name
+    assert "4 channels" in page.reasons[folder] and "mine" in page.first.folder.parent.name
 
 
 def test_runs_of_one_name_in_two_places_are_both_listed(own_results):
@@ -624,7 +615,7 @@ def test_a_studys_runs_are_left_out_wherever_the_project_is(own_results, tmp_pat
     project = tmp_path / "study" / "results"
     for place in ("own", "study/runs/x"):
         shutil.copytree(folder, project / place / "images" / "DenseVAE_on_mine" / "12")
-    assert latents.finished_runs(project) == [
+    assert saved_runs.finished_runs(project) == [
         project / "own" / "images" / "DenseVAE_on_mine" / "12"
     ]
 
@@ -635,21 +626,19 @@ def test_by_default_the_whole_results_of_the_project_are_searched(own_results, m
     (own_results / "environment.yml").touch()
     (own_results / "notebooks").mkdir()
     monkeypatch.chdir(own_results / "notebooks")
-    assert {folder.name for folder in latents.finished_runs("")} == {"12", "5"}
+    assert {folder.name for folder in saved_runs.finished_runs("")} == {"12", "5"}
 
 
 def test_where_no_run_can_be_shown_small_ones_are_trained(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(explorer, "SMALL", SMALL)
+    monkeypatch.setattr(small_runs, "SMALL", SMALL)
     shutil.copytree(results / "explorer", tmp_path / "explorer")
     for net in tmp_path.glob("**/vae.npz"):
         net.write_bytes(b"no net")
-    monkeypatch.setattr(explorer, "train_small", lambda *_: None)
-    page = explorer.Explorer(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(small_runs, "train_small", lambda *_: None)
+        page = explorer.Explorer(str(tmp_path))
     assert page.first is None and len(page.reasons) == 2
     assert "2 runs that cannot be shown" in page.problems.value and page.problems in page.children
-    monkeypatch.undo()
-    monkeypatch.setattr(explorer, "SMALL", SMALL)
-    monkeypatch.setattr(runs, "NUM_MEASURED", 20)
     page = explorer.Explorer(str(tmp_path))
     assert page.first is not None and page.second is not None and not page.problems.value
 
@@ -678,8 +667,7 @@ def test_opened_as_a_page_of_all_cells_without_a_run_it_ends_without_an_error(
 
 
 def test_without_a_run_it_trains_and_shows_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(explorer, "SMALL", {**SMALL, "num_train": 128})
-    monkeypatch.setattr(runs, "NUM_MEASURED", 20)
+    monkeypatch.setattr(small_runs, "SMALL", {**SMALL, "num_train": 128})
     bars, make = [], ipywidgets.IntProgress
     monkeypatch.setattr(
         explorer.widgets, "IntProgress", lambda **options: bars.append(make(**options)) or bars[0]
@@ -696,15 +684,14 @@ def test_without_a_run_it_trains_and_shows_how_far_it_is(tmp_path, monkeypatch):
 def test_where_another_page_is_training_it_waits_and_trains_only_what_is_missing(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(explorer, "SMALL", {**SMALL, "num_train": 128})
-    monkeypatch.setattr(runs, "NUM_MEASURED", 20)
-    monkeypatch.setattr(explorer, "WAIT", 0)
+    monkeypatch.setattr(small_runs, "SMALL", {**SMALL, "num_train": 128})
+    monkeypatch.setattr(small_runs, "WAIT", 0)
     tried, trained, fit = [], [], runs.fit
 
     def fit_or_busy(vae, images, config, disc, progress):
         tried.append(disc)
         if len(tried) == 2:
-            raise explorer.RunBusy("is being written by another run")
+            raise small_runs.RunBusy("is being written by another run")
         trained.append(disc)
         return fit(vae, images, config, disc, progress)
 
@@ -726,7 +713,7 @@ def test_the_lock_of_another_run_is_a_busy_run(tmp_path, results):
     folder = helpers.run_folder(vae, images, config)
     folder.mkdir(parents=True)
     with file_lock(folder / ".lock"), pytest.raises(
-        explorer.RunBusy, match="is being written by another run"
+        small_runs.RunBusy, match="is being written by another run"
     ):
         helpers.fit(vae, images, config)
 

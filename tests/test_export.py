@@ -37,18 +37,18 @@ def test_onnx_runtime_computes_the_same(name, tmp_path):
     vae = trained(name)
     paths = export.to_onnx(vae, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
-    pictures = np.random.default_rng(1).random((7, *vae.image_shape), np.float32)
+    images = np.random.default_rng(1).random((7, *vae.image_shape), np.float32)
     encoder, decoder = (
         onnxruntime.InferenceSession(str(paths[half]), providers=["CPUExecutionProvider"])
         for half in ("encoder", "decoder")
     )
-    mean, log_var = encoder.run(["mean", "log_var"], {"images": pictures})
-    expected = [array.asnumpy() for array in vae.encode(mx.nd.array(pictures))]
+    mean, log_var = encoder.run(["mean", "log_var"], {"images": images})
+    expected = [array.asnumpy() for array in vae.encode(mx.nd.array(images))]
     np.testing.assert_allclose(mean, expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_var, expected[1], rtol=1e-5, atol=1e-5)
-    [images] = decoder.run(["images"], {"latents": mean})
+    [decoded] = decoder.run(["images"], {"latents": mean})
     np.testing.assert_allclose(
-        images, vae.reconstruct(mx.nd.array(pictures)).asnumpy(), rtol=1e-5, atol=1e-5
+        decoded, vae.reconstruct(mx.nd.array(images)).asnumpy(), rtol=1e-5, atol=1e-5
     )
     assert [(put.name, put.shape) for put in decoder.get_inputs() + decoder.get_outputs()] == [
         ("latents", ["N", vae.num_latents]),
@@ -78,6 +78,14 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
         match=r"onnx and onnxruntime are needed .*pip install -c constraints.txt -e '.\[onnx\]'",
     ):
         export.to_onnx(NETS["dense"](), tmp_path)
+
+
+def test_a_difference_that_is_no_number_is_not_written(tmp_path, monkeypatch):
+    nothing = [np.array([np.nan], np.float32)] * 2
+    monkeypatch.setattr(export, "_run", lambda *_: nothing)
+    with pytest.raises(export.ExportError, match="differs from MXNet's by inf"):
+        export.to_onnx(trained("dense"), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

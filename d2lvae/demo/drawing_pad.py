@@ -1,4 +1,4 @@
-"""A square to draw a digit on with the mouse, and what becomes of it: an image such as MNIST's."""
+"""A square to draw a digit on with the mouse, and the drawing as an image like MNIST's."""
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,7 +12,10 @@ PEN = 2  # pixels of 28
 
 
 def as_digit(strokes):
-    """Strokes as an image such as MNIST's makers made: 20 high or wide, its centre of mass in the middle of 28 x 28, or as near as fits.
+    """Strokes as an image like MNIST's.
+
+    The digit is 20 high or wide. Its centre of mass is in the middle of 28 x 28, or as near to it
+    as the image has room.
 
     Parameters
     ----------
@@ -36,28 +39,20 @@ def as_digit(strokes):
     fine, radius = Image.new("L", (28 * FINE, 28 * FINE)), PEN * FINE / 2
     pen = ImageDraw.Draw(fine)
     for stroke in strokes:
-        placed = [
-            tuple(((np.array(point) - (low + high) / 2) * scale + 14) * FINE) for point in stroke
-        ]
-        pen.line(placed, fill=255, width=PEN * FINE)
+        placed = ((np.array(stroke) - (low + high) / 2) * scale + 14) * FINE
+        pen.line([tuple(point) for point in placed], fill=255, width=PEN * FINE)
         for x, y in placed:  # round ends and corners
             pen.ellipse((x - radius, y - radius, x + radius - 1, y + radius - 1), fill=255)
     image = np.asarray(fine.resize((28, 28), Image.Resampling.BOX))
-    return np.roll(
-        image, [_way_to_the_middle(image.sum(axis=axis)) for axis in (1, 0)], axis=(0, 1)
-    )[None]
+    shifts = [_shift_to_the_middle(image.sum(axis=axis)) for axis in (1, 0)]
+    return np.roll(image, shifts, axis=(0, 1))[None]
 
 
-def _way_to_the_middle(ink):
-    """How far an image with so much ink in each of its rows (or columns) can be moved towards the middle without leaving the image."""
+def _shift_to_the_middle(ink):
+    """How many rows to move an image, with so much ink in each, so that none leaves the image."""
     used = np.flatnonzero(ink)
-    return int(
-        np.clip(
-            round(13.5 - np.average(np.arange(len(ink)), weights=ink)),
-            -used[0],
-            len(ink) - 1 - used[-1],
-        )
-    )
+    shift = round(13.5 - np.average(np.arange(len(ink)), weights=ink))
+    return int(np.clip(shift, -used[0], len(ink) - 1 - used[-1]))
 
 
 class DrawingPad(widgets.VBox):
@@ -74,18 +69,12 @@ class DrawingPad(widgets.VBox):
     """
 
     def __init__(self, side, on_image, on_clear):
-        self.canvas, self.on_image = (
-            Canvas(width=side, height=side, layout={"width": f"{side}px", "height": f"{side}px"}),
-            on_image,
-        )
+        layout = {"width": f"{side}px", "height": f"{side}px"}
+        self.canvas = Canvas(width=side, height=side, layout=layout)
         clear = widgets.Button(description="clear the drawing", layout={"width": "200px"})
-        super().__init__(
-            [
-                widgets.HTML("<h3>Draw a digit with the mouse</h3>"),
-                widgets.HBox([self.canvas, clear]),
-            ]
-        )
-        self.side, self.is_down, self.strokes = side, False, []
+        title = widgets.HTML("<h3>Draw a digit with the mouse</h3>")
+        super().__init__([title, widgets.HBox([self.canvas, clear])])
+        self.side, self.on_image, self.is_down, self.strokes = side, on_image, False, []
         clear.on_click(lambda button: (self.clear(), on_clear()))
         self.canvas.on_client_ready(self.clear)  # what is drawn before the browser shows it is lost
         self.canvas.on_mouse_down(self._down)
