@@ -25,7 +25,7 @@ import zlib
 import numpy as np
 import PIL
 
-from .config import ParameterError, validate
+from .config import FACES, ParameterError, validate
 from .sources import image_bytes, image_folder, synthetic_digits, synthetic_faces
 from .storage import paths
 from .storage.files import atomic_write, regular_file
@@ -61,7 +61,6 @@ MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/mnist/",
 )
-FACES = ("anime", "drawn_faces")  # names of the sets of faces
 MIN_FACES = 20
 NUM_DRAWN_DIGITS = 20_000  # for training
 NUM_DRAWN_FACES = 4_096  # for training; and for validation:
