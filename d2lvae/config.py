@@ -122,7 +122,7 @@ class Config:
             raise ParameterError(
                 "no parameters found: run the first cell, which sets them, before this one"
             )
-        calls_fit = "epochs" in declared and "num_seeds" not in declared  # the study calls it itself
+        calls_fit = "epochs" in declared and "num_seeds" not in declared  # not in the study's
         accepted = {*declared, *(OF_FIT if calls_fit else ())}
         for name in (*listed, *injected):
             if name not in accepted:
@@ -141,7 +141,7 @@ class Config:
         changed = [
             f"{name} is {repr(self.notebook[name])[:80]} now and was {value!r}"
             for name, value in self.given.items()
-            if repr(self.notebook.get(name, value)) != repr(value)
+            if repr((self.notebook or {}).get(name, value)) != repr(value)
         ]
         if changed:
             raise ParameterError(
