@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from .config import validate
+from .config import FACES, validate
 from .sources import checks, image_folder, mnist, synthetic
 from .sources.checks import DataError, NoImages, Offline, choose
 from .storage import paths
@@ -16,7 +16,6 @@ from .storage import paths
 __all__ = ["DataError", "NoImages", "Offline", "ImageSet", "FACES", "load_digits", "load_faces"]
 __all__ += ["load_mnist", "real_faces", "drawn_digits", "drawn_faces"]
 
-FACES = ("anime", "drawn_faces")  # names of the sets of faces
 
 
 @dataclasses.dataclass(frozen=True)

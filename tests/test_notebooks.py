@@ -25,35 +25,22 @@ TINY = {
     "latent": {},
 }
 COMMON = {
-    "data",
-    "num_train",
-    "epochs",
-    "batch_size",
-    "lr",
-    "num_latents",
-    "pixel_weight",
-    "kl_weight",
-    "seed",
-    "kvstore",
-    "resume",
-    "results_dir",
+    *("data", "num_train", "epochs", "lr", "num_latents", "pixel_loss"),
+    *("seed", "resume", "results_dir"),
 }
-DENSE, CONV, FACES = (
-    {"num_layers", "num_hiddens"},
-    {"base_channels", "upsampling", "precision"},
-    {"image_size", "pixel_loss"},
-)
-DISC = {"learned_loss", "feature_weight", "disc_lr", "num_solo_epochs", "disc_weight"}
+DENSE, CONV, FACES = {"num_layers", "num_hiddens"}, {"base_channels", "upsampling"}, {"image_size"}
+ALONE = {"batch_size", "pixel_weight", "kl_weight", "kvstore"}
+DISC = {"disc_weight"}
 PARAMETERS = {  # what each has besides
-    "mnist_densevae_bce": DENSE,
-    "mnist_densevae_l2": DENSE,
-    "mnist_densevae_logreg": DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
-    "anime_densevae_bce": FACES | DENSE,
-    "anime_convvae_bce": FACES | CONV,
+    "mnist_densevae_bce": DENSE | ALONE,
+    "mnist_densevae_l2": DENSE | ALONE,
+    "mnist_densevae_logreg": DENSE | DISC | {"disc_num_layers", "disc_num_hiddens", "learned_loss"},
+    "anime_densevae_bce": FACES | DENSE | ALONE,
+    "anime_convvae_bce": FACES | CONV | ALONE | {"precision"},
     "anime_densevae_logreg": FACES | DENSE | DISC | {"disc_num_layers", "disc_num_hiddens"},
-    "anime_convvae_convdisc": FACES | CONV | DISC | {"disc_base_channels"},
-    "anime_convvae_resnet": FACES | CONV | DISC | {"disc_net"},
-    "anime_convvae_learned": FACES | CONV | DISC | {"disc_base_channels"},
+    "anime_convvae_convdisc": FACES | CONV | DISC | {"disc_base_channels", "learned_loss"},
+    "anime_convvae_resnet": FACES | CONV | DISC | {"disc_net", "disc_lr", "precision"},
+    "anime_convvae_learned": FACES | CONV | DISC | {"disc_base_channels", "feature_weight"},
 }
 OTHERS = {
     "study_sharpness": {"data", "num_train", "epochs", "num_seeds", "seed", "results_dir"},
@@ -102,9 +89,11 @@ def test_what_the_seed_did_not_have_is_off_in_its_eight(stem):
     found = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{stem}.ipynb"))
     off = {**records.OPTIONAL, "upsampling": "transposed"}
     values = {name: ast.literal_eval(found[name]["default"]) for name in off if name in found}
-    assert values == {name: off[name] for name in values} and (
-        not DISC <= PARAMETERS[stem] or DISC - {"disc_weight"} <= set(values)
-    )
+    assert values == {name: off[name] for name in values}  # of others the default holds
+    assert records.OPTIONAL == {
+        **{"learned_loss": "adversarial", "feature_weight": 1.0, "disc_lr": 0.0},
+        **{"num_solo_epochs": 0, "precision": "float32"},
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -143,6 +132,11 @@ def test_its_parameters_are_known_typed_and_explained(path):
         cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
     )
     assert first.metadata.tags == ["parameters"]
+    lines = first.source.splitlines()
+    assert len(lines) <= 18 and max(map(len, lines)) <= 88
+    assert path.stem in OTHERS or "# Further settings" in lines
+    has_disc = any(name in inferred for name in records.OF_DISC)
+    assert has_disc or not {"disc_weight", *records.OF_DISCRIMINATORS} & set(inferred)
 
 
 @pytest.mark.slow

@@ -166,6 +166,34 @@ def test_papermills_own_names_are_no_parameters():
     ) == {**DEFAULTS, "epochs": 3}
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [("kvstore", "dist_sync"), ("kl_weight", 4.0), ("disc_lr", 0.001), ("num_solo_epochs", 2)],
+)
+def test_papermill_may_set_what_fit_takes_from_the_config_though_no_cell_lists_it(name, value):
+    assert name not in DEFAULTS
+    assert check(namespace(**{name: value})) == {**DEFAULTS, name: value}
+
+
+@pytest.mark.parametrize(
+    "name, value", [("num_layers", 2), ("image_size", 32), ("disc_net", "resnet18_v1")]
+)
+def test_a_size_that_no_cell_hands_to_a_net_is_refused(name, value):
+    with pytest.raises(ParameterError, match=f"'{name}' is not a parameter of this notebook"):
+        check(namespace(**{name: value}))
+
+
+@pytest.mark.parametrize("first", ["results_dir: str = ''", "epochs: int = 10\nnum_seeds: int = 3"])
+def test_a_notebook_that_trains_no_run_of_its_own_has_only_what_it_lists(first):
+    with pytest.raises(ParameterError, match="'lr' is not a parameter of this notebook"):
+        Config.from_notebook(namespace(first, lr=0.1))
+
+
+def test_a_misspelt_name_is_told_from_what_no_cell_lists_too():
+    with pytest.raises(ParameterError, match="'kvstor' is not .* did you mean 'kvstore'"):
+        check(namespace(kvstor="local"))
+
+
 def test_without_a_record_of_cells_the_names_count():
     assert check(DEFAULTS) == DEFAULTS
 

@@ -289,7 +289,7 @@ def test_a_setting_that_is_off_is_the_same_as_none(config, tiny_faces):
 def test_every_setting_that_can_be_on_is_recorded_and_resumed(
     config, tiny_faces, tmp_path, monkeypatch
 ):
-    """All at once, with the layers that are constrained after each step: stopped and resumed equals never stopping."""
+    """All at once: stopped and resumed equals never stopping."""
     assert set(ON) == set(OF_DISCRIMINATORS)
     nets = [lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), upsampling="resize"), conv_disc]
     config.update(num_train=0, epochs=4, disc_weight=10.0, **ON)

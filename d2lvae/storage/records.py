@@ -1,52 +1,26 @@
-"""What a run depends on, taken from what is used; and the name of the folder that its results are in."""
+"""What a run depends on, taken from what is used, and the name of the folder of its results."""
 
 import platform
 
-from ..config import DEFAULTS, ParameterError
-from ..data import FACES
+from ..config import DEFAULTS, FACES, ParameterError
 from .nets import describe
 
-__all__ = [
-    "RunBusy",
-    "RunError",
-    "OPTIONAL",
-    "check_images",
-    "check_nets",
-    "check_same_config",
-    "run_name",
-    "settings_of",
-]
+__all__ = ["OPTIONAL", "RunBusy", "RunError", "check_same_config", "run_name", "settings_of"]
 
 TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
-# In the settings only if they are on: what a record means that does not name them.
 OF_DISCRIMINATORS = ("learned_loss", "feature_weight", "disc_lr", "num_solo_epochs")
-OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision")}
-# Folder names tell only what differs from the original project's settings.
-USUAL = {
-    "lr": 1e-3,
-    "batch_size": 64,
-    "pixel_weight": 1.0,
-    "kl_weight": 1.0,
-    "seed": 0,
-    "num_train": 0,
-}
-USUAL_DISC_WEIGHT = 1.0  # on digits; on faces the weight is always told
-USUAL_IMAGE_SIZE = 64  # of faces
-# What the original's folder names tell of each net; of a net of one's own they tell all numbers.
-NAMES = {"ConvDisc": "ConvDisc_LeakyReLU", "ResNetDisc": "ResNet"}
-STRINGS = {"upsampling": "transposed", "name": "resnet18_v1"}  # told where they differ from these
-LABELS = {"name": "disc_net"}
+OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision")}  # recorded if on
+# In a folder's name only if they are not the original's, which are the defaults.
+TOLD = ("lr", "batch_size", "pixel_weight", "kl_weight", "seed", "num_train")
+USUAL = {name: DEFAULTS[name] for name in TOLD}
+# A folder's name tells all numbers of a net, and its texts where they differ from these.
+STRINGS = {"upsampling": "transposed", "name": "resnet18_v1"}
+NAMES = {"ConvDisc": "ConvDisc_LeakyReLU", "ResNetDisc": "ResNet"}  # what nets are called in it
 # Parameters of a notebook, and what the nets' own records call them.
-OF_VAE = {
-    name: name
-    for name in ("num_latents", "num_layers", "num_hiddens", "base_channels", "upsampling")
-}
-OF_DISC = {
-    "disc_num_layers": "num_layers",
-    "disc_num_hiddens": "num_hiddens",
-    "disc_base_channels": "base_channels",
-    "disc_net": "name",
-}
+SIZES = ("num_layers", "num_hiddens", "base_channels")
+OF_VAE = {name: name for name in ("num_latents", *SIZES, "upsampling")}
+OF_DISC = {**{f"disc_{name}": name for name in SIZES}, "disc_net": "name"}
+# Which images the parameter `data` may mean. Images of other names are one's own.
 SETS = {"mnist": ("MNIST",), "anime": ("anime",), "drawn": ("drawn_digits", "drawn_faces")}
 
 
@@ -59,62 +33,48 @@ class RunBusy(RunError):
 
 
 def run_name(settings):
-    """The original project's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
+    """The original's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
 
-    Whatever differs from the original's settings is appended by name, so that two configurations never
-    share a folder.
+    What differs from the original is appended by name: no two configurations share a folder.
     """
     nets = [settings[part] for part in ("vae", "disc") if part in settings]
-    faces = settings["data"] in FACES
-    numbers = [value for net in nets for value in _numbers(net)]
-    if len(nets) == 1 and not faces:
-        numbers.append(settings["pixel_loss"])
-    numbers.append(settings["epochs"])
-    if len(nets) == 2 and faces:
-        numbers.append(f"{settings['disc_weight']:g}")
-    numbers += [f"{name}_{value}" for name, value in _unusual(settings, nets, faces)]
     names = [NAMES.get(net["net"], net["net"]) for net in nets]
-    return f"{'_'.join(names)}_on_{settings['data']}/{'_'.join(map(str, numbers))}"
-
-
-def _numbers(net):
-    return [value for name, value in net.items() if type(value) in (int, float, bool)]
+    faces, alone = settings["data"] in FACES, len(nets) == 1
+    parts = [value for net in nets for value in net.values() if type(value) in (int, float, bool)]
+    if alone and not faces:
+        parts.append(settings["pixel_loss"])
+    parts.append(settings["epochs"])
+    if faces and not alone:
+        parts.append(f"{settings['disc_weight']:g}")
+    parts += [f"{name}_{value}" for name, value in _unusual(settings, nets, faces)]
+    return f"{'_'.join(names)}_on_{settings['data']}/{'_'.join(map(str, parts))}"
 
 
 def _unusual(settings, nets, faces):
-    """The settings that the original's folder name does not tell and that differ from the original's."""
-    usual, found = {**USUAL, **OPTIONAL}, {**OPTIONAL, **settings}
+    """What differs from the original's settings and is not told otherwise, as (name, value)."""
+    names = [*USUAL, *OPTIONAL]
+    found = {**OPTIONAL, **settings, "image_size": nets[0]["image_shape"][1]}
     if faces:
-        usual.update(pixel_loss="bce", image_size=USUAL_IMAGE_SIZE)
-        found["image_size"] = nets[0]["image_shape"][1]
-    if len(nets) == 2 and not faces:
-        usual.update(pixel_loss="bce", disc_weight=USUAL_DISC_WEIGHT)
-    strings = [
-        (LABELS.get(name, name), value)
+        names += ["pixel_loss", "image_size"]
+    elif len(nets) == 2:
+        names += ["pixel_loss", "disc_weight"]
+    numbers = [(name, found[name]) for name in names if found[name] != DEFAULTS[name]]
+    texts = [
+        ("disc_net" if name == "name" else name, value)
         for net in nets
         for name, value in net.items()
         if type(value) is str and name != "net" and value != STRINGS.get(name)
     ]
-    weights = [
-        (f"{part}_weights", checksum) for part, checksum in settings.get("own_weights", {}).items()
-    ]
-    return (
-        [(name, found[name]) for name, value in usual.items() if found[name] != value]
-        + strings
-        + weights
-    )
+    weights = settings.get("own_weights", {})
+    return numbers + texts + [(f"{part}_weights", checksum) for part, checksum in weights.items()]
 
 
 def settings_of(vae, images, config, discriminator=None):
-    """All that a run's numbers depend on, but for the machine: what must agree when it is resumed.
-
-    Taken from what is used, the nets and the images; the parameters must not contradict them.
+    """What a run's numbers depend on, but for the machine: taken from what is used.
 
     Parameters
     ----------
-    vae : VAE
-    images : ImageSet
-    config : Config
+    vae, images, config : VAE, ImageSet, Config
     discriminator : HybridBlock, optional
 
     Returns
@@ -129,30 +89,18 @@ def settings_of(vae, images, config, discriminator=None):
     ParameterError
         Parameters that contradict each other, the images or the nets.
     """
-    if config.notebook is not None:
-        config.check_notebook()
+    config.check_notebook()
     check_images(images, config)
     check_nets(vae, discriminator, config)
     settings = {name: getattr(config, name) for name in TRAINING}
-    if callable(config.pixel_loss):
-        settings["pixel_loss"] = config.pixel_loss.__name__
-    settings.update(
-        num_train=images.num_first, data=images.name, data_sha256=images.sha256(), vae=describe(vae)
-    )
+    settings["pixel_loss"] = getattr(config.pixel_loss, "__name__", config.pixel_loss)
+    settings.update(num_train=images.num_first, data=images.name, data_sha256=images.sha256())
+    settings["vae"] = describe(vae)
     if discriminator is not None:
-        settings.update(disc=describe(discriminator), disc_weight=config.disc_weight)
-        settings.update(
-            {
-                name: getattr(config, name)
-                for name in OF_DISCRIMINATORS
-                if getattr(config, name) != DEFAULTS[name]
-            }
-        )
-        if config.learned_loss == "features":
-            settings["disc_weight"] = 0.0  # the adversarial loss does not count
-    if config.precision != DEFAULTS["precision"]:
-        settings["precision"] = config.precision
-    return settings
+        weight = 0.0 if config.learned_loss == "features" else config.disc_weight
+        settings.update(disc=describe(discriminator), disc_weight=weight)
+    on = {name: v for name, v in vars(config).items() if OPTIONAL.get(name, v) != v}
+    return {**settings, **on}
 
 
 def check_images(images, config):
@@ -164,31 +112,23 @@ def check_images(images, config):
         Naming the parameter, and what the images are.
     """
     mend = "run the cell that loads the images again, or give the parameter that fits them"
-    limit, number = config.num_train, len(images.train)
-    if (
-        limit != images.num_first
-        and not (images.num_first == 0 and limit >= number)
-        and (limit or "num_train" in config.given)
-    ):
+    limit, number, given = config.num_train, len(images.train), config.given
+    is_whole = images.num_first == 0 and limit >= number  # the first of so many are all
+    if limit != images.num_first and not is_whole and (limit or "num_train" in given):
+        kind = "the first ones" if images.num_first else "all of a set"
         raise ParameterError(
-            f"num_train is {limit}, but these images are {number:,} for training "
-            f"({'the first ones' if images.num_first else 'all of a set'}): {mend}"
+            f"num_train is {limit}, but these images are {number:,} for training ({kind}): {mend}"
         )
-    known = {
-        "data": images.name in SETS.get(config.data, (images.name,)),
-        "seed": images.seed in (None, config.given.get("seed")),
-        "image_size": images.name not in FACES
-        or config.given.get("image_size") == images.image_shape[1],
-    }
+    own = not any(images.name in names for names in SETS.values())
     found = {"data": images.name, "seed": images.seed, "image_size": images.image_shape[1]}
-    for name, agrees in known.items():
-        if (
-            name in config.given
-            and not agrees
-            and any(images.name in names for names in SETS.values())
-        ):
+    allowed = {"data": SETS.get(config.data, (images.name,)), "seed": (None, given.get("seed"))}
+    if images.name in FACES:
+        allowed["image_size"] = (given.get("image_size"),)
+    for name, values in allowed.items():
+        if name in given and found[name] not in values and not own:
             raise ParameterError(
-                f"{name} is {config.given[name]!r}, but these images are {images} ({name} {found[name]!r}): {mend}"
+                f"{name} is {given[name]!r}, but these images are {images} "
+                f"({name} {found[name]!r}): {mend}"
             )
 
 
@@ -207,24 +147,21 @@ def check_nets(vae, discriminator, config):
             wanted, found = getattr(config, name), net.config.get(own, STRINGS.get(own))
             if None not in (wanted, found) and wanted != found:
                 raise ParameterError(
-                    f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the cell that "
-                    "makes the net again, or give the parameter that fits it"
+                    f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the "
+                    "cell that makes the net again, or give the parameter that fits it"
                 )
     for name in ("disc_weight", *OF_DISCRIMINATORS):
-        value = getattr(config, name)
-        if discriminator is None and value not in (DEFAULTS[name], 0.0):
+        value, default = getattr(config, name), DEFAULTS[name]
+        if discriminator is None and value not in (default, 0.0):
             raise RunError(
-                f"{name} is {value}, but this experiment has no discriminator: give {DEFAULTS[name]}, or take a "
-                "notebook that has one"
+                f"{name} is {value}, but this experiment has no discriminator: give {default}, or "
+                "take a notebook that has one"
             )
-    if config.precision != "float32" and not any(map(_has_convolutions, (vae, discriminator))):
+    if config.precision != "float32" and "Conv2D" not in f"{vae!r} {discriminator!r}":
         raise ParameterError(
-            "precision 'bfloat16' is for convolutions, and these nets have none. For example: -p precision float32"
+            "precision 'bfloat16' is for convolutions, and these nets have none. For example: "
+            "-p precision float32"
         )
-
-
-def _has_convolutions(net):
-    return net is not None and "Conv2D" in repr(net)
 
 
 def check_same_config(group, settings):
