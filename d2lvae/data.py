@@ -17,7 +17,6 @@ __all__ = ["DataError", "NoImages", "Offline", "ImageSet", "FACES", "load_digits
 __all__ += ["load_mnist", "real_faces", "drawn_digits", "drawn_faces"]
 
 
-
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
     """Images for training and for validation: ``ImageSet("fashion", train, validation)``.

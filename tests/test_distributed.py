@@ -17,10 +17,11 @@ import helpers
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae import runs, training
+from d2lvae import training
 from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group, rollcall
 from d2lvae.steps import make_step
+from d2lvae.storage import records
 from d2lvae.storage.files import read_arrays
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -32,8 +33,7 @@ TRAININGS = {  # name: (discriminator, what differs from the common parameters)
 SCRIPT = textwrap.dedent("""
     import json, sys, time
     import d2lvae
-    from d2lvae import runs, training
-    runs.NUM_MEASURED = 20
+    from d2lvae import training
     learn = training.learn
     for config in json.loads(sys.argv[1]):
         pause = config.pop("pause", 0)  # leaves time to be killed in mid-epoch
@@ -271,7 +271,7 @@ def test_a_role_without_dist_sync_and_dist_sync_without_a_role(
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
 
 
-class Pretended(process_group.Team):
+class Pretended(training.ProcessGroup):
     """A worker of two, whose other one says what the test wants."""
 
     size = 2
@@ -279,7 +279,7 @@ class Pretended(process_group.Team):
     def __init__(self, other):
         self.other = other
 
-    def gather(self, value):
+    def allgather(self, value):
         return [value, self.other(value)]
 
 
@@ -290,12 +290,12 @@ def test_workers_about_to_train_different_things_are_refused(config):
         records.RunError,
         match=r"worker 1 on elsewhere is about to train something else .*\(lr 0.002 there, 0.001 on worker 0\)",
     ):
-        runs._check_same_config(other, settings, config)
-    runs._check_same_config(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings, config)
+        records.check_same_config(other, settings)
+    records.check_same_config(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings)
     with pytest.raises(
         ParameterError, match="batch_size must be at least the number of workers, 2, .* found 1"
     ):
-        runs._check_same_config(other, {"batch_size": 1}, config)
+        records.check_same_config(other, {"batch_size": 1})
 
 
 @pytest.fixture

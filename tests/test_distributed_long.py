@@ -20,7 +20,6 @@ FACES = textwrap.dedent("""
     import json, sys
     import d2lvae
     from d2lvae import datasets, drawing_faces, runs
-    runs.NUM_MEASURED = 20
     NETS = {
         "dense": lambda: (d2lvae.DenseVAE(8, 2, 32, (3, 32, 32)), None),
         "dense + dense": lambda: (d2lvae.DenseVAE(8, 2, 32, (3, 32, 32)), d2lvae.DenseLogReg(1, 32, (3, 32, 32))),

@@ -19,10 +19,11 @@ import numpy as np
 import papermill
 import pytest
 from d2lvae import data as datasets
-from d2lvae import runs, training
+from d2lvae import runs
 from d2lvae.demo import drawing_pad, explorer, latents, saved_runs, small_runs
-from d2lvae.storage import checkpoints
-from d2lvae.storage.checkpoints import CheckpointError, get_weights
+from d2lvae.storage import files
+from d2lvae.storage.files import CheckpointError
+from d2lvae.storage.nets import get_weights
 from PIL import Image
 
 SMALL = {**small_runs.SMALL, "num_train": 256, "epochs": 1}
@@ -33,7 +34,6 @@ def results(tmp_path_factory):
     """A VAE and one with a discriminator on digits, a VAE and one with another number of latents on small faces."""
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "NUM_MEASURED", 20)
         patch.setattr(small_runs, "SMALL", SMALL)
         done = []
         small_runs.train_small(str(folder), done.append, pytest.fail)

@@ -12,8 +12,8 @@ import helpers
 import numpy as np
 import pytest
 from d2lvae import figures, training
-from d2lvae.storage.records import RunError
 from d2lvae.storage import files
+from d2lvae.storage.records import RunError
 from PIL import Image
 
 

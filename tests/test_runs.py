@@ -15,11 +15,10 @@ from d2lvae.config import ParameterError
 from d2lvae.data import ImageSet
 from d2lvae.engine import threads
 from d2lvae.evaluation import metrics as measures
-from d2lvae.storage.records import RunError, run_name
 from d2lvae.storage import checkpoints, files, paths
 from d2lvae.storage.files import CheckpointError
 from d2lvae.storage.nets import get_weights, load_net, set_weights
-from d2lvae.storage.records import OF_DISCRIMINATORS
+from d2lvae.storage.records import OF_DISCRIMINATORS, RunError, run_name
 from helpers import fit, run_folder, settings_of
 from PIL import Image
 
@@ -357,7 +356,8 @@ def test_what_cannot_have_an_effect_is_refused(config, tiny_faces):
 
 def test_a_run_is_measured_on_its_validation_images(config, tiny, small_vae):
     run = fit(small_vae(), tiny, config)
-    originals = tiny.validation[: runs.NUM_MEASURED]
+    d2lvae.evaluate(run, tiny)
+    originals = tiny.validation[:50]
     reconstructions = runs.reconstruct(load_net(run.folder / "vae.npz"), originals)
     quality = json.loads((run.folder / "metrics.json").read_text())["quality"]
     assert (

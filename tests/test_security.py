@@ -18,10 +18,9 @@ import requests
 from conftest import idx
 from d2lvae import config as parameters
 from d2lvae import data as datasets
-from d2lvae import runs
 from d2lvae.evaluation import classifier, study
 from d2lvae.sources import image_folder, mnist
-from d2lvae.storage import checkpoints, files
+from d2lvae.storage import checkpoints, files, records
 from d2lvae.storage.files import CheckpointError
 from PIL import Image
 

@@ -10,7 +10,7 @@ import pytest
 from d2lvae import losses, steps, training
 from d2lvae.engine.hybridize import eager, hybridize
 from d2lvae.sources import synthetic_digits, synthetic_faces
-from d2lvae.storage.checkpoints import get_weights
+from d2lvae.storage.nets import get_weights
 from mxnet import autograd
 
 NOTEBOOK = pathlib.Path(__file__).resolve().parent.parent / "notebooks/mnist_densevae_logreg.ipynb"

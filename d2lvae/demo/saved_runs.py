@@ -8,9 +8,8 @@ import numpy as np
 
 from .. import data
 from ..storage import paths
-from ..storage.files import CheckpointError
+from ..storage.files import CheckpointError, read_json
 from ..storage.nets import load_net
-from ..storage.files import read_json
 from ..vae import VAE
 from . import latents
 

@@ -18,7 +18,7 @@ from ..config import Config
 from ..storage import paths
 from ..storage.files import atomic_write, read_json
 from ..storage.nets import load_net
-from . import classifier, metrics
+from . import classifier, metrics, quality
 from .figures import crops, show_intervals, show_rows
 
 __all__ = [
@@ -160,7 +160,7 @@ def measure_all(images, folders):
     dict of dict of numpy.ndarray
         By condition, then measure: (S, N) for S seeds and N images; 'kid' (S,).
     """
-    originals = images.validation[: runs.NUM_MEASURED]
+    originals = images.validation[: quality.NUM_MEASURED]
     judge = classifier.classifier_for(images)
     features = classifier.features(judge, originals)
 
@@ -256,7 +256,7 @@ def study(images, conditions, seeds, epochs, folder):
         "num_train": len(images.train),
         "epochs": epochs,
         "seeds": list(seeds),
-        "num_images": min(runs.NUM_MEASURED, len(images.validation)),
+        "num_images": min(quality.NUM_MEASURED, len(images.validation)),
         "conditions": conditions,
         "kid_features": classifier.classifier_for(images).about,
         "losses": {

@@ -229,7 +229,7 @@ def read_classifier(folder):
 
 def read_record(folder):
     """Only its configuration is looked at, before the run begins that will replace it."""
-    from d2lvae import runs
+    from d2lvae.storage import folders
 
     folders._check_earlier(folder, json.loads(a_record().read_text())["config"])
     return "claimed"
