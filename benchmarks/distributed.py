@@ -43,11 +43,12 @@ def work(name, path, kvstore, batch_size, rounds, seconds):
     import mxnet as mx
     from d2lvae import training
     from d2lvae.distributed import process_group  # before mxnet
-    from d2lvae.steps import make_step
+    from d2lvae.engine.process_group import ProcessGroup
+    from d2lvae.training import make_step
     from gluon_steps import initialized
 
     images = np.load(path)
-    alone = contextlib.nullcontext(training.ProcessGroup())
+    alone = contextlib.nullcontext(ProcessGroup())
     with alone if kvstore == "local" else process_group.joined() as workers:
         allreduce = workers.allreduce if workers.size > 1 else None
         step = make_step(*initialized(name), config(name), allreduce=allreduce)

@@ -7,7 +7,7 @@ import d2lvae
 import mxnet as mx
 from d2lvae import losses, training
 from d2lvae.engine import adam, denormals, layers
-from d2lvae.steps import make_step
+from d2lvae.training import make_step
 from experiments import config, disc_weight, gluon_nets
 from mxnet import autograd
 
@@ -36,7 +36,7 @@ def take_away(lever):
     elif lever == "flipped products":
         layers.WIDE = float("inf")
     elif lever == "sums as products":
-        losses._sum_per_image = lambda values: values.sum(axis=0, exclude=True)
+        losses.sum_per_image = lambda values: values.sum(axis=0, exclude=True)
     elif lever == "fast sigmoid":
         losses.sigmoid = lambda logits: logits.sigmoid()
     elif (

@@ -8,7 +8,7 @@ import json
 
 from d2lvae import training
 from d2lvae.sources import synthetic_faces
-from d2lvae.steps import make_step
+from d2lvae.training import make_step
 from experiments import EXPERIMENTS, config, has_convolutions
 from gluon_steps import initialized
 from train_step import RESULTS, machine

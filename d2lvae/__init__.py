@@ -2,13 +2,17 @@
 
 __version__ = "0.1.0"  # before the imports: runs.py records it
 
-from .distributed import rollcall
+import os
+
 from .engine import denormals, threads
 from .storage import paths
 
 paths.check_clone()
 threads.settle()  # before anything imports mxnet
-rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
+if os.environ.get("DMLC_ROLE") in ("server", "scheduler"):
+    from .distributed import rollcall
+
+    rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
 import mxnet
 
 with denormals.denormals_as_zero():
@@ -18,29 +22,12 @@ from .storage.nets import load_net, save_net
 from .config import Config, ParameterError
 from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
-from .distributed.cluster import DistributedError
+from .storage.errors import DistributedError
 from .evaluation.quality import evaluate
 from .runs import fit
 from .storage.weights import initialize
 from .vae import VAE, ConvVAE, DenseVAE
 
-__all__ = [
-    "Config",
-    "ConvDisc",
-    "ConvVAE",
-    "DenseLogReg",
-    "DenseVAE",
-    "Discriminator",
-    "DistributedError",
-    "ImageSet",
-    "ParameterError",
-    "ResNetDisc",
-    "VAE",
-    "evaluate",
-    "fit",
-    "initialize",
-    "load_digits",
-    "load_faces",
-    "load_net",
-    "save_net",
-]
+__all__ = ["Config", "ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "Discriminator", "ImageSet"]
+__all__ += ["DistributedError", "ParameterError", "ResNetDisc", "VAE", "evaluate", "fit"]
+__all__ += ["initialize", "load_digits", "load_faces", "load_net", "save_net"]

@@ -7,19 +7,15 @@ import dataclasses
 from typing import Callable, Optional, Union
 
 from .engine import bfloat16
+from .engine.model_zoo import RESNETS
 from .storage import notebook as cells
-from .storage.rules import close_choices, one_of, parameter, rate, text, unknown_name, weight, whole
+from .storage.errors import ParameterError
+from .storage.rules import one_of, parameter, rate, text, unknown_name, weight, whole
 
-__all__ = ["Config", "ParameterError", "close_choices", "validate"]
+__all__ = ["Config", "ParameterError", "validate"]
 
 FACES = ("anime", "drawn_faces")  # sets of images; all others are no faces
-RESNETS = [f"resnet{d}_{v}" for v in ("v1", "v1b", "v2") for d in (18, 34, 50, 101, 152)]
-RESNETS += [f"cifar_resnet{d}_{v}" for v in ("v1", "v2") for d in (20, 56, 110)]
 A_RESNET = "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1"
-
-
-class ParameterError(ValueError):
-    """A parameter that is misspelt, of the wrong type or out of range; it says what is right."""
 
 
 @dataclasses.dataclass(frozen=True)

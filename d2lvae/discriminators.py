@@ -1,16 +1,14 @@
-"""Discriminators: images in, one logit an image out; above 0 means "real".
+"""Discriminators: images in, one logit per image out; above 0 means "real".
 
-Each also shows what one of its hidden layers makes of images (`features`): the learned similarity metric of
-Larsen et al. (arXiv 1512.09300) compares images there.
+Each also shows what one of its hidden layers makes of images (`features`), where the learned
+similarity metric of Larsen et al. (arXiv 1512.09300) compares them.
 """
-
-import sys
 
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .config import RESNETS, close_choices
 from .engine.layers import Dense
+from .engine.model_zoo import resnet
 from .storage.nets import Net
 from .vae import num_halvings
 
@@ -125,28 +123,14 @@ class ConvDisc(Discriminator):
         return self.body(images).reshape((-1,))
 
 
-def _model_zoo():
-    """gluoncv's models, imported when wanted, because that takes seconds.
-
-    It refuses to be imported where PyTorch 2 is installed, which it would only offer more models for: so PyTorch is out of its sight meanwhile.
-    """
-    hidden = {name: module for name, module in sys.modules.items() if name == "torch"}
-    sys.modules["torch"] = None
-    try:
-        from gluoncv import model_zoo
-    finally:
-        del sys.modules["torch"]
-        sys.modules.update(hidden)
-    return model_zoo
-
-
 class ResNetDisc(Discriminator):
     """A ResNet of gluoncv's with one output and new weights: the original project's "ResNet".
 
     Parameters
     ----------
     name : str
-        One of `d2lvae.config.RESNETS`, such as 'resnet18_v1' (11.2 million weights) or 'cifar_resnet20_v1' (0.3 million).
+        One of :data:`d2lvae.engine.model_zoo.RESNETS`, such as 'resnet18_v1' (11.2 million weights)
+        or 'cifar_resnet20_v1' (0.3 million).
     image_shape : tuple of int
         (C, H, W) of the images, at least 32 x 32.
 
@@ -161,25 +145,16 @@ class ResNetDisc(Discriminator):
     """
 
     def __init__(self, name="resnet18_v1", image_shape=(3, 64, 64), **kwargs):
-        if name not in RESNETS:
-            close = close_choices(str(name), RESNETS) or ["resnet18_v1"]
-            raise ValueError(
-                f"name must be that of one of gluoncv's ResNets, such as {' or '.join(map(repr, close))}; found {name!r}"
-            )
         super().__init__(image_shape, name=name, **kwargs)
         with self.name_scope():
-            self.body = _model_zoo().get_model(name, classes=1, pretrained=False)
-        self.infer_shape(
-            mx.nd.zeros((1, *self.image_shape))
-        )  # its layers' input widths, before they are asked for
+            self.body = resnet(name, num_outputs=1)
+        self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> the first of its stages, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
+        """Images (N, C, H, W) in [0, 1] -> its first stage, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
         layers = list(getattr(self.body, "features", self.body)._children.values())
-        stages = [
-            i for i, layer in enumerate(layers) if isinstance(layer, mx.gluon.nn.HybridSequential)
-        ]
-        return _through(layers[: stages[0] + 1], images)
+        first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.HybridSequential))
+        return _through(layers[: first + 1], images)
 
     def hybrid_forward(self, F, images):
         """Images (N, C, H, W) in [0, 1] -> logits (N,)."""

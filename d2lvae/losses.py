@@ -6,29 +6,9 @@ loss 784 times (12,288 times for a face) against the KL, which changes the model
 Gluon's own losses average, which is why they are not used here.
 """
 
-import mxnet as mx
+from .engine.operators import sigmoid, softplus, sum_per_image
 
 __all__ = ["bce", "l2", "kl_divergence", "adversarial", "feature_distance", "PIXEL_LOSSES"]
-
-
-def _sum_per_image(values):
-    """(N, ...) -> (N,), as a product with ones, which MXNet computes many times faster than its own sum."""
-    F = mx.nd if isinstance(values, mx.nd.NDArray) else mx.sym
-    values = values.reshape((0, -1))
-    ones = F.ones_like(values.slice_axis(axis=0, begin=0, end=1))
-    return F.FullyConnected(values, ones, no_bias=True, num_hidden=1).reshape((-1,))
-
-
-def sigmoid(logits):
-    """1 / (1 + exp(-x)), many times faster than MXNet's operator of that name."""
-    F = mx.nd if isinstance(logits, mx.nd.NDArray) else mx.sym
-    return F.Activation(logits, act_type="sigmoid")
-
-
-def _softplus(logits):
-    """log(1 + exp(x)), which does not overflow, in one pass; its gradient is sigmoid(x) everywhere."""
-    F = mx.nd if isinstance(logits, mx.nd.NDArray) else mx.sym
-    return F.Activation(logits, act_type="softrelu")
 
 
 def bce(logits, images):
@@ -56,7 +36,7 @@ def bce(logits, images):
     ----------
     Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114, appendix C.1.
     """
-    return _sum_per_image(_softplus(logits) - images * logits)
+    return sum_per_image(softplus(logits) - images * logits)
 
 
 def l2(logits, images):
@@ -76,7 +56,7 @@ def l2(logits, images):
     NDArray or Symbol, shape (N,)
         Squared intensity an image; nats up to a constant under a Gaussian of variance 1/2.
     """
-    return _sum_per_image((sigmoid(logits) - images).square())
+    return sum_per_image((sigmoid(logits) - images).square())
 
 
 def kl_divergence(mean, log_var):
@@ -98,7 +78,7 @@ def kl_divergence(mean, log_var):
     ----------
     Kingma and Welling, arXiv 1312.6114, appendix B.
     """
-    return _sum_per_image(mean.square() + log_var.exp() - log_var - 1) * 0.5
+    return sum_per_image(mean.square() + log_var.exp() - log_var - 1) * 0.5
 
 
 def adversarial(logits, is_real):
@@ -124,7 +104,7 @@ def adversarial(logits, is_real):
     ----------
     Goodfellow et al., "Generative Adversarial Nets", arXiv 1406.2661, section 3.
     """
-    return _softplus(-logits if is_real else logits)
+    return softplus(-logits if is_real else logits)
 
 
 def feature_distance(features, other_features):
@@ -150,7 +130,7 @@ def feature_distance(features, other_features):
     Larsen, Sonderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric",
     arXiv 1512.09300, equations 6 and 7.
     """
-    return _sum_per_image((features - other_features).square()) * 0.5
+    return sum_per_image((features - other_features).square()) * 0.5
 
 
 PIXEL_LOSSES = {"bce": bce, "l2": l2}

@@ -12,7 +12,6 @@ results/own/images/<nets>_on_<data>/<numbers>/
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import platform
 
@@ -20,12 +19,13 @@ import mxnet as mx
 import numpy as np
 
 from . import __version__, figures, training
-from .config import Config, ParameterError
+from .config import Config
 from .discriminators import Discriminator
 from .engine import threads
+from .engine.process_group import process_group
 from .engine.progress import reporting
-from .steps import make_step
-from .storage import checkpoints, folders, paths, results, weights
+from .storage import checkpoints, folders, paths, png, results, weights
+from .storage.errors import ParameterError
 from .storage.nets import get_weights, save_net, set_weights
 from .storage.records import check_same_config, settings_of
 from .vae import VAE
@@ -112,7 +112,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
         number = f"{len(history)} of {settings['epochs']} epochs are kept"
         return number if history else "no epoch was finished"
 
-    with _process_group(config.kvstore, kept) as group:
+    with process_group(config.kvstore, kept) as group:
         try:
             check_same_config(group, {**settings, "resume": config.resume, "version": __version__})
             with folders.folder_lock(folder) if group.rank == 0 else contextlib.nullcontext():
@@ -121,7 +121,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
                     weights.begin(net, settings["seed"] + place, name in own, quiet)
                 pixel_loss = config.pixel_loss if callable(config.pixel_loss) else None
                 allreduce = group.allreduce if group.size > 1 else None
-                step = make_step(vae, discriminator, settings, pixel_loss, allreduce)
+                step = training.make_step(vae, discriminator, settings, pixel_loss, allreduce)
                 return _train(
                     step, images, settings, history, folder, config.resume, group, progress
                 )
@@ -136,18 +136,11 @@ def run_folder(vae, images, config, discriminator=None):
     return folders.folder_of(settings_of(vae, images, config, discriminator), config.results_dir)
 
 
-def _process_group(kvstore, kept):
-    """The processes that train together, in a block; `kept` says what is left if one of several dies."""
-    if kvstore == "dist_sync":
-        from .distributed.process_group import joined  # which one process alone never needs
-
-        return joined(kept)
-    if os.environ.get("DMLC_ROLE"):
-        raise ParameterError(
-            f"kvstore is 'local', but DMLC_ROLE is {os.environ['DMLC_ROLE']!r} in the environment, "
-            "as for one of several workers: give -p kvstore dist_sync, or unset DMLC_ROLE"
-        )
-    return contextlib.nullcontext(training.SINGLE)
+def reconstruct(vae, images):
+    """uint8 images (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8."""
+    batches = [images[i : i + 64] for i in range(0, len(images), 64)]
+    parts = [vae.reconstruct(training.unit_images(batch, vae.ctx)) for batch in batches]
+    return np.concatenate([png.to_uint8(part) for part in parts])
 
 
 def _check_kinds(vae, discriminator, config):
@@ -173,149 +166,99 @@ def _check_kinds(vae, discriminator, config):
 
 def _train(step, images, settings, history, folder, resume, group, progress):
     """What :func:`fit` does once all processes agree and the folder is nobody else's."""
-    work, is_first = folder / folders.UNFINISHED, group.rank == 0
     made_with = {"processor_threads": threads.settings(), "workers": group.size}
-    if is_first:
+    if group.rank == 0:
         folders.check_folder(folder, settings, resume)
     if resume:
-        begun_with = _resume(step, images, settings, history, folder, group)
+        begun_with = _resume(step, settings, history, folder, group)
         if len(history) == settings["epochs"]:  # nothing is left to do here
             made_with = begun_with
 
     def keep():
-        if is_first:
-            arrays, steps = training.get_state(step)
-            record = {
-                "config": settings,
-                "steps": steps,
-                "history": history,
-                "threads": threads.settings(),
-                "workers": group.size,
-            }
-            checkpoints.save_checkpoint(work, arrays, record)
+        if group.rank == 0:
+            arrays, steps = checkpoints.get_state(step)
+            record = {"config": settings, "steps": steps, "history": history, **made_with}
+            checkpoints.save_checkpoint(folder / folders.UNFINISHED, arrays, record)
 
     def draw(curve, title):
-        first = images.validation[:NUM_IMAGES]
-        title = f"{images.title}: {title}"
-        return figures.one_png(
-            [
-                figures.show_history(curve, title, num_epochs=settings["epochs"]),
-                figures.show_reconstructions(first, reconstruct(step.vae, first), images.title),
-            ]
-        )
+        first, title = images.validation[:NUM_IMAGES], f"{images.title}: {title}"
+        drawn = figures.show_reconstructions(first, reconstruct(step.vae, first), images.title)
+        return png.one_png([figures.show_history(curve, title, settings["epochs"]), drawn])
 
     def means(found, num_images):
         return training.mean_losses(found, num_images / group.size, step.weights)
 
-    with reporting(
-        history,
-        settings["epochs"],
-        len(images.train),
-        means,
-        None if progress else draw,
-        group.rank,
-    ) as report:
+    about = settings["epochs"], len(images.train), means, None if progress else draw, group.rank
+    with reporting(history, *about) as report:
         finished = training.train(
             step, images.train, settings, history, keep, report, group, progress
         )
-    if not finished and is_first:
-        print(
-            f"stopped by hand in epoch {len(history)}; what was learned is kept, and resume True "
-            f"goes on after the {len(history)} finished epoch(s).",
-            flush=True,
-        )
     if group.size > 1:  # BatchNorm's statistics are each worker's own
         for trainer in step.trainers.values():
-            first = group.broadcast(get_weights(trainer.net))
-            set_weights(trainer.net, first)
+            set_weights(trainer.net, group.broadcast(get_weights(trainer.net)))
     return _end(step, images, settings, history, finished, folder, made_with, group)
 
 
-def _resume(step, images, settings, history, folder, group):
+def _resume(step, settings, history, folder, group):
     """Bring step and history to the last whole checkpoint; gives what that was made with."""
-    found, is_first = None, group.rank == 0
-    if is_first:
-        like = training.get_state(step)[0]
-        found = folders.find_checkpoint(folder, settings, like)
-    arrays, record = found or (None, None)
+    arrays, record = checkpoints.get_state(step)[0], None
+    if group.rank == 0:
+        found = folders.find_checkpoint(folder, settings, arrays)
+        arrays, record = found or (arrays, None)
     record = group.allgather(record)[0]
-    if record is None:
-        if is_first:
-            print(
-                "resume: no checkpoint of these parameters yet, so this run begins at the "
-                "beginning."
-            )
-        return None
-    arrays = group.broadcast(arrays if is_first else training.get_state(step)[0])
-    training.set_state(step, arrays, record["steps"])
-    history.extend(record["history"])
-    if is_first:
-        print(f"resume: going on after {len(history)} of {settings['epochs']} epochs.")
-        if record["threads"] != threads.settings():
-            print(
-                f"note: it was begun with {record['threads']}, this process has "
-                f"{threads.settings()}; sums are rounded differently, so the last digits will "
-                "be, too."
-            )
-        if record.get("workers", 1) != group.size:
-            print(
-                f"note: it was begun by {record.get('workers', 1)} worker(s), now there are "
-                f"{group.size}; sums are rounded differently."
-            )
-    return {"processor_threads": record["threads"], "workers": record.get("workers", 1)}
+    if record is not None:
+        checkpoints.set_state(step, group.broadcast(arrays), record["steps"])
+        history.extend(record["history"])
+    made_with = record and checkpoints.made_with(record)
+    if group.rank == 0:
+        folders.say_resumed(made_with, len(history), settings["epochs"], group.size)
+    return made_with
 
 
 def _end(step, images, settings, history, finished, folder, made_with, group):
     """Write what the run leaves, in rank 0; the others are told."""
-    work, place = folder / folders.UNFINISHED, folder if finished else folder / folders.UNFINISHED
-    run = None
+    work = folder / folders.UNFINISHED
+    run = Run(folder if finished else work, step.vae, history, None, None)
+    originals = images.validation[:NUM_IMAGES]
+    run.reconstructions = reconstruct(step.vae, originals)
     if group.rank == 0:
-        run = _record(step, images, settings, history, finished, work, made_with)
+        if not finished:
+            folders.say_stopped(len(history))
+        _draw(work, results.title_of(settings, len(history)), originals, run, settings["seed"])
+        for name, trainer in step.trainers.items():
+            save_net(work / f"{name}.npz", trainer.net)
+        made_with = {"device": str(step.vae.ctx), **made_with}
+        run.metrics = results.metrics_of(
+            images, settings, history, finished, __version__, made_with
+        )
+        results.write(work, images, history, run.metrics)
         if finished:
             folders.publish(folder)
-            run.folder = folder
-    shown, host, history, metrics = group.allgather(
-        run and [paths.display_path(place), platform.node(), run.history, run.metrics]
-    )[0]
-    if run is None:
-        reconstructions = reconstruct(step.vae, images.validation[:NUM_IMAGES])
-        run = Run(place, step.vae, history, metrics, reconstructions)
-        print(
-            f"worker {group.rank} of {group.size}: worker 0 has written the results, {shown} on "
-            f"{host}",
-            flush=True,
-        )
-    else:
+    told = [paths.display_path(run.folder), platform.node(), run.history, run.metrics]
+    shown, host, run.history, run.metrics = group.allgather(told)[0]
+    if group.rank == 0:
         print(f"results: {shown}", flush=True)
+    else:
+        who = f"worker {group.rank} of {group.size}"
+        print(f"{who}: worker 0 has written the results, {shown} on {host}", flush=True)
     return run
 
 
-def _record(step, images, settings, history, finished, folder, made_with):
-    """Write everything a run leaves, and show none of it."""
-    originals = images.validation[:NUM_IMAGES]
-    reconstructions = reconstruct(step.vae, originals)
-    samples = _sample(step.vae, settings["seed"])
-    title = results.title_of(settings, len(history))
-    figures.save_results(folder, title, originals, reconstructions, samples, history)
-    for name, trainer in step.trainers.items():
-        save_net(folder / f"{name}.npz", trainer.net)
-    metrics = results.metrics_of(
-        images, settings, history, finished, __version__, {"device": str(step.vae.ctx), **made_with}
-    )
-    results.write(folder, images, history, metrics)
-    return Run(folder, step.vae, history, metrics, reconstructions)
-
-
-def _sample(vae, seed):
-    """Ten images decoded from the prior, the same for the same seed."""
-    latents = np.random.default_rng(seed).standard_normal((NUM_IMAGES, vae.num_latents), np.float32)
-    return vae.decode(mx.nd.array(latents, ctx=vae.ctx)).sigmoid()
-
-
-def reconstruct(vae, images):
-    """uint8 images (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8."""
-    parts = [
-        vae.reconstruct(training.unit_images(images[i : i + 64], vae.ctx))
-        for i in range(0, len(images), 64)
-    ]
-    return np.concatenate([figures.to_uint8(part) for part in parts])
+def _draw(folder, title, originals, run, seed):
+    """Write a run's images, figures and curves into its folder."""
+    for i, (original, reconstruction) in enumerate(zip(originals, run.reconstructions)):
+        png.save_image(folder / f"test_{i}.png", original)
+        png.save_image(folder / f"{i}.png", reconstruction)
+    shape = NUM_IMAGES, run.vae.num_latents
+    latents = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    samples = run.vae.decode(mx.nd.array(latents, ctx=run.vae.ctx)).sigmoid()
+    both = figures.show_reconstructions(originals, run.reconstructions, title)
+    drawn = {
+        "reconstructions": figures.show_images(run.reconstructions, f"{title}: reconstructions"),
+        "originals_and_reconstructions": both,
+        "samples": figures.show_images(samples, f"{title}: samples from the prior"),
+    }
+    if run.history:
+        drawn["loss"] = figures.show_history(run.history, title)
+    for name, figure in drawn.items():
+        png.save(figure, folder / f"{name}.png")

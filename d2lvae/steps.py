@@ -1,7 +1,7 @@
-"""One step of training, in three recipes: a VAE alone, against a discriminator, and by the discriminator's features.
+"""One step of training, in three recipes: a VAE alone, adversarial, and by features.
 
-Each is what one would write in a notebook's cell (`notebooks/mnist_densevae_logreg.ipynb` does), with
-the losses, the larger part of the work, as functions that :func:`d2lvae.engine.hybridize.hybridize` compiles.
+Each is what one would write in a notebook's cell, and `notebooks/mnist_densevae_logreg.ipynb` does.
+The losses are functions of their own, which :func:`d2lvae.engine.hybridize.hybridize` compiles.
 """
 
 import functools
@@ -23,13 +23,13 @@ class VAEStep:
     ----------
     vae : VAE
         Initialised.
-    lr : float
-        Adam's learning rate.
     pixel_loss : callable
         Logits and images (N, C, H, W) -> (N,), nats per image.
     pixel_weight, kl_weight : float
         What the two losses are multiplied by.
-    hybridize : callable
+    lr : float
+        Adam's learning rate.
+    hybridize : callable, optional
         Compiles the losses; :func:`d2lvae.engine.hybridize.eager` leaves them as they are.
     allreduce : callable, optional
         Replaces gradients by their sums over several workers.
@@ -49,19 +49,14 @@ class VAEStep:
     num_noises = 1  # that `update` takes
 
     def __init__(
-        self,
-        vae,
-        lr=1e-3,
-        pixel_loss=losses.bce,
-        pixel_weight=1.0,
-        kl_weight=1.0,
-        hybridize=hybridize,
-        allreduce=None,
+        self, vae, pixel_loss=losses.bce, pixel_weight=1.0, kl_weight=1.0, lr=1e-3, **engine
     ):
-        self.vae, self.pixel_loss = vae, pixel_loss
+        self.vae, self.pixel_loss, self.lr = vae, pixel_loss, lr
+        self.hybridize = engine.get("hybridize", hybridize)
+        self.allreduce = engine.get("allreduce")
         self.weights = {"pixel_loss": pixel_weight, "kl": kl_weight}
-        self.trainers = {"vae": Adam(vae, lr, allreduce)}
-        self.vae_losses = hybridize(self.vae_losses, [vae])
+        self.trainers = {"vae": Adam(vae, lr, self.allreduce)}
+        self.vae_losses = self.hybridize(self.vae_losses, [vae])
 
     def vae_losses(self, images, *noise):
         """The batch's summed pixel loss and KL, (1,) each."""
@@ -105,9 +100,9 @@ class VAEStep:
 
 
 class AdversarialStep(VAEStep):
-    """A discriminator learns to tell images from reconstructions, and the VAE to deceive it: the original's recipe.
+    """A discriminator learns to tell images from reconstructions, and the VAE to deceive it.
 
-    One forward pass of the VAE serves both nets: d2l's `update_D` and `update_G` in one.
+    The original's recipe.  One forward pass of the VAE serves both nets: d2l's `update_D` and `update_G` in one.
 
     Parameters
     ----------
@@ -118,7 +113,6 @@ class AdversarialStep(VAEStep):
         What the adversarial loss is multiplied by.
     disc_lr : float, optional
         The discriminator's learning rate; `lr` by default.
-    lr : float
     **options
         As of :class:`VAEStep`.
 
@@ -127,26 +121,16 @@ class AdversarialStep(VAEStep):
     Goodfellow et al., "Generative Adversarial Nets", arXiv 1406.2661.
     """
 
-    def __init__(
-        self,
-        vae,
-        disc,
-        disc_weight=1.0,
-        disc_lr=None,
-        lr=1e-3,
-        hybridize=hybridize,
-        allreduce=None,
-        **options,
-    ):
-        super().__init__(vae, lr, hybridize=hybridize, allreduce=allreduce, **options)
+    def __init__(self, vae, disc, disc_weight=1.0, disc_lr=None, **options):
+        super().__init__(vae, **options)
         self.disc = disc
         self.weights["adversarial_loss"] = disc_weight
-        self.trainers["disc"] = Adam(disc, disc_lr or lr, allreduce)
-        self.disc_loss = hybridize(self.disc_loss, [disc])
-        self.adversarial_loss = hybridize(self.adversarial_loss, [disc], frozen=True)
+        self.trainers["disc"] = Adam(disc, disc_lr or self.lr, self.allreduce)
+        self.disc_loss = self.hybridize(self.disc_loss, [disc])
+        self.adversarial_loss = self.hybridize(self.adversarial_loss, [disc], frozen=True)
 
     def vae_losses(self, images, *noise):
-        """The batch's summed pixel loss and KL, (1,) each, and its reconstructions (N, C, H, W) in [0, 1]."""
+        """Summed pixel loss and KL, (1,) each, and reconstructions (N, C, H, W) in [0, 1]."""
         return self._forward(images, *noise)
 
     def disc_loss(self, real, *fakes):
@@ -156,9 +140,8 @@ class AdversarialStep(VAEStep):
         """
         real, *fakes = [self.disc(images) for images in (real, *fakes)]
         loss = _mean([losses.adversarial(fake, False) for fake in fakes])
-        return (
-            loss + losses.adversarial(real, True)
-        ).sum()  # in this order BatchNorm sees real images first
+        loss = loss + losses.adversarial(real, True)  # last, and BatchNorm sees real images first
+        return loss.sum()
 
     def adversarial_loss(self, *fakes):
         """What the VAE pays where its images are not taken for real ones, summed, (1,)."""
@@ -169,7 +152,7 @@ class AdversarialStep(VAEStep):
         with autograd.record():
             pixel, kl, fake = self.vae_losses(images, *noise)
         disc_loss = self._learn_to_tell(batch_size, images, fake)
-        with autograd.record():  # the discriminator, as it is now, looks at the same reconstructions
+        with autograd.record():  # the updated discriminator looks at the same reconstructions
             adversarial = self.adversarial_loss(fake)
         found = self._learn(batch_size, pixel_loss=pixel, kl=kl, adversarial_loss=adversarial)
         return {**found, "disc_loss": disc_loss}
@@ -205,11 +188,11 @@ class FeatureStep(AdversarialStep):
 
     num_noises = 2  # of the latents, and the prior's
 
-    def __init__(self, vae, disc, feature_weight=1.0, hybridize=hybridize, **options):
-        super().__init__(vae, disc, hybridize=hybridize, **options)
+    def __init__(self, vae, disc, feature_weight=1.0, **options):
+        super().__init__(vae, disc, **options)
         self.weights["feature_loss"] = feature_weight
-        self.feature_loss = hybridize(self.feature_loss, [disc], frozen=True)
-        self.sample = hybridize(self.sample, [vae], frozen=True)
+        self.feature_loss = self.hybridize(self.feature_loss, [disc], frozen=True)
+        self.sample = self.hybridize(self.sample, [vae], frozen=True)
 
     def feature_loss(self, real, fake):
         """The distance of images in the discriminator's features, summed, (1,)."""
@@ -240,7 +223,7 @@ class FeatureStep(AdversarialStep):
 
 
 class BothStep(FeatureStep):
-    """Features and adversarial loss: this one, on reconstructions and samples, teaches the decoder alone.
+    """Features and adversarial loss; the latter, also on samples, teaches the decoder alone.
 
     References
     ----------
@@ -283,40 +266,3 @@ def _mean(parts):
 @functools.lru_cache(maxsize=None)
 def _constant(value, ctx):
     return mx.nd.full((1,), value, ctx=ctx)
-
-
-RECIPES = {"adversarial": AdversarialStep, "features": FeatureStep, "both": BothStep}
-
-
-def make_step(vae, disc, settings, pixel_loss=None, allreduce=None):
-    """The training step that a run's settings ask for, compiled.
-
-    Parameters
-    ----------
-    vae : VAE
-    disc : Discriminator or None
-        Both initialised.
-    settings : dict
-        `lr`, `pixel_loss`, `pixel_weight`, `kl_weight`, perhaps `precision`; with a discriminator
-        `disc_weight`, perhaps `learned_loss`, `feature_weight` and `disc_lr`.
-    pixel_loss : callable, optional
-        In place of the one that the settings name.
-    allreduce : callable, optional
-        See :class:`VAEStep`.
-
-    Returns
-    -------
-    VAEStep
-    """
-    names = ["lr", "pixel_weight", "kl_weight"]
-    if disc is not None:
-        names += ["disc_weight", "disc_lr", "feature_weight"]
-    options = {name: settings[name] for name in names if name in settings}
-    options.update(
-        pixel_loss=pixel_loss or losses.PIXEL_LOSSES[settings["pixel_loss"]],
-        hybridize=functools.partial(hybridize, precision=settings.get("precision", "float32")),
-        allreduce=allreduce,
-    )
-    if disc is None:
-        return VAEStep(vae, **options)
-    return RECIPES[settings.get("learned_loss", "adversarial")](vae, disc, **options)

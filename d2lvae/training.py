@@ -1,71 +1,49 @@
 """Minibatches, and the loop around a training step."""
 
-import contextlib
-import signal
-import threading
+import functools
 import time
 
 import mxnet as mx
 import numpy as np
 
+from . import losses
+from .engine.hybridize import hybridize
+from .engine.interrupt import interruptible
+from .engine.process_group import SINGLE
 from .engine.progress import Report
 from .engine.threads import Neighbours
-from .steps import VAEStep
-from .storage.nets import get_weights, set_weights
+from .steps import AdversarialStep, BothStep, FeatureStep, VAEStep
 from .storage.weights import spawn_seeds
 
-__all__ = [
-    "SINGLE",
-    "ProcessGroup",
-    "get_state",
-    "learn",
-    "mean_losses",
-    "minibatches",
-    "on_device",
-    "set_state",
-    "train",
-    "unit_images",
-]
+__all__ = ["learn", "mean_losses", "minibatches", "on_device", "train", "unit_images"]
 
 
-class ProcessGroup:
-    """The processes that train together, as one of them sees it; of this class there is one alone.
+RECIPES = {"adversarial": AdversarialStep, "features": FeatureStep, "both": BothStep}
 
-    :mod:`d2lvae.distributed` has the one for several.
 
-    Attributes
+def make_step(vae, disc, settings, pixel_loss=None, allreduce=None):
+    """The training step that a run's settings ask for, compiled.
+
+    Parameters
     ----------
-    rank, size : int
-        Which of how many; rank 0 alone writes files.
-    counts : bool
-        Whether the last shard's images are its own; else it only stands in.
-    stop_requested : threading.Event or None
-        Set while training, as soon as Ctrl-C is pressed.
+    vae : VAE
+    disc : Discriminator or None
+        Both initialised.
+    settings : dict
+        Arguments of the recipe by name, `learned_loss` and perhaps `precision`.
+    pixel_loss, allreduce : callable, optional
+        The former in place of the one that the settings name.
     """
-
-    rank, size, counts, stop_requested = 0, 1, True, None
-
-    def shard(self, num_images):
-        """This process's part of a minibatch, as a slice."""
-        return slice(0, num_images)
-
-    def allreduce(self, arrays):
-        """Replace each NDArray of a list by its sum over the processes."""
-
-    def allgather(self, value):
-        """What each process has, a list by rank; anything that JSON can hold."""
-        return [value]
-
-    def broadcast(self, arrays):
-        """Rank 0's numpy arrays, by name."""
-        return arrays
-
-    def is_stopping(self):
-        """Whether Ctrl-C has been pressed in any of the processes; the same answer in all."""
-        return self.stop_requested is not None and self.stop_requested.is_set()
-
-
-SINGLE = ProcessGroup()
+    names = {"lr", "pixel_weight", "kl_weight"}
+    if disc is not None:
+        names |= {"disc_weight", "disc_lr", "feature_weight"}
+    options = {name: settings[name] for name in names & set(settings)}
+    options["pixel_loss"] = pixel_loss or losses.PIXEL_LOSSES[settings["pixel_loss"]]
+    compiled = functools.partial(hybridize, precision=settings.get("precision", "float32"))
+    options.update(hybridize=compiled, allreduce=allreduce)
+    if disc is None:
+        return VAEStep(vae, **options)
+    return RECIPES[settings.get("learned_loss", "adversarial")](vae, disc, **options)
 
 
 def on_device(array, ctx):
@@ -150,7 +128,7 @@ def train(step, images, settings, history, on_epoch, report=None, group=SINGLE, 
         A loss that is not a finite number; the epoch is not recorded.
     """
     neighbours, report = Neighbours(), report or Report()
-    with _interruptible() as group.stop_requested:
+    with interruptible() as group.stop_requested:
         for epoch in range(len(history), settings["epochs"]):
             started, found = time.monotonic(), []  # not d2l.Timer: clocks on the wall are set back
             alone = epoch < settings.get("num_solo_epochs", 0)
@@ -212,53 +190,3 @@ def _check_finite(means, epoch, lr):
             f"the loss became {means['loss']} in epoch {epoch} ({means}): lower lr (now {lr}) and "
             "start again; earlier checkpoints are unharmed"
         )
-
-
-@contextlib.contextmanager
-def _interruptible():
-    """Turn Ctrl-C into a request (an Event) to stop after the minibatch; a second one stops at once."""
-    requested = threading.Event()
-
-    def handler(number, frame):
-        if requested.is_set():
-            raise KeyboardInterrupt
-        requested.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield requested  # signals reach the main thread only
-        return
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield requested
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def get_state(step):
-    """What a training can go on from.
-
-    Returns
-    -------
-    arrays : dict of numpy.ndarray
-        Weights and moments, by 'vae/...', 'vae_adam/...', 'disc/...', 'disc_adam/...'.
-    steps : dict of int
-        The steps that each net has taken.
-    """
-    arrays = {}
-    for name, trainer in step.trainers.items():
-        arrays.update({f"{name}/{key}": array for key, array in get_weights(trainer.net).items()})
-        arrays.update({f"{name}_adam/{key}": array for key, array in trainer.state().items()})
-    return arrays, {name: trainer.steps for name, trainer in step.trainers.items()}
-
-
-def set_state(step, arrays, steps):
-    """Go on from what :func:`get_state` gave."""
-
-    def part(prefix):
-        return {
-            key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)
-        }
-
-    for name, trainer in step.trainers.items():
-        set_weights(trainer.net, part(f"{name}/"))
-        trainer.set_state(part(f"{name}_adam/"), steps[name])

@@ -5,11 +5,10 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 """
 
 import mxnet as mx
-import numpy as np
-from mxnet import autograd
 from mxnet.gluon import nn
 
 from .engine.layers import Dense, ResizeConv
+from .engine.operators import check_unit_range
 from .storage.nets import Net
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
@@ -22,24 +21,6 @@ def _hidden_layers(num_layers, num_hiddens, in_units):
         layers.add(Dense(num_hiddens, in_units, activation="relu"))
         in_units = num_hiddens
     return layers, in_units
-
-
-def _in_unit_range(images):
-    """The same images, if they are what a VAE takes; of Symbols nothing can be told.
-
-    While a loss is recorded the values are not looked at, which would wait for the device.
-    """
-    if isinstance(images, mx.nd.NDArray):
-        found = np.dtype(images.dtype).name
-        if found == "float32" and images.size and not autograd.is_recording():
-            low, high = images.min().asscalar(), images.max().asscalar()
-            found = "" if -1e-3 <= low and high <= 1.001 else f"{found} from {low:g} to {high:g}"
-        if found not in ("", "float32"):
-            raise ValueError(
-                f"images must be float32 with intensities in [0, 1]; found {found}. "
-                "From uint8: mx.nd.array(images).astype('float32') / 255"
-            )
-    return images
 
 
 class VAE(Net):
@@ -81,7 +62,7 @@ class VAE(Net):
         self.num_latents = num_latents
 
     def __call__(self, images):
-        return super().__call__(_in_unit_range(images))
+        return super().__call__(check_unit_range(images))
 
     @property
     def ctx(self):
@@ -96,7 +77,7 @@ class VAE(Net):
         ValueError
             Intensities that are not floats in [0, 1], such as uint8 or 0 to 255.
         """
-        return self.encoder(_in_unit_range(images)).split(num_outputs=2, axis=1)
+        return self.encoder(check_unit_range(images)).split(num_outputs=2, axis=1)
 
     def reparameterize(self, mean, log_var, noise=None):
         """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both.

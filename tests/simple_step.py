@@ -21,7 +21,7 @@ def softplus(logits):
 
 
 class SimpleLearner:
-    """Takes what :func:`d2lvae.steps.make_step` takes; `step` gives the same sums as a list of floats."""
+    """Takes what :func:`d2lvae.training.make_step` takes; `step` gives the same sums as a list of floats."""
 
     def __init__(self, vae, disc, config):
         self.vae, self.disc, self.config = vae, disc, config

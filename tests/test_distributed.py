@@ -20,9 +20,10 @@ import pytest
 from d2lvae import training
 from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group, rollcall
-from d2lvae.steps import make_step
+from d2lvae.engine.process_group import SINGLE, ProcessGroup
 from d2lvae.storage import records
 from d2lvae.storage.files import read_arrays
+from d2lvae.training import make_step
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TRAININGS = {  # name: (discriminator, what differs from the common parameters)
@@ -157,8 +158,8 @@ def test_shards_are_those_of_array_split(size, num_images):
 
 
 def test_one_process_shares_with_nobody():
-    assert training.SINGLE.shard(64) == slice(0, 64) and training.SINGLE.counts
-    assert training.SINGLE.allgather({"a": 1}) == [{"a": 1}]
+    assert SINGLE.shard(64) == slice(0, 64) and SINGLE.counts
+    assert SINGLE.allgather({"a": 1}) == [{"a": 1}]
 
 
 @pytest.mark.parametrize("recipe", ["adversarial", "both"])
@@ -171,7 +172,7 @@ def test_workers_draw_together_what_one_would_draw(config, tiny, recipe):
         d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
         step = make_step(vae, disc, settings)
         mx.random.seed(3)
-        group = training.ProcessGroup()
+        group = ProcessGroup()
         group.size = size  # and yet all images are this one's
         losses = training.learn(step, tiny.train[:64], group)
         found[size] = [loss.asscalar() for loss in losses.values()]
@@ -271,7 +272,7 @@ def test_a_role_without_dist_sync_and_dist_sync_without_a_role(
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
 
 
-class Pretended(training.ProcessGroup):
+class Pretended(ProcessGroup):
     """A worker of two, whose other one says what the test wants."""
 
     size = 2

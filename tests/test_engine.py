@@ -16,9 +16,10 @@ from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import hybridize
 from d2lvae.sources import synthetic_digits, synthetic_faces
-from d2lvae.steps import AdversarialStep, VAEStep, make_step
+from d2lvae.steps import AdversarialStep, VAEStep
 from d2lvae.storage import records
 from d2lvae.storage.nets import get_weights
+from d2lvae.training import make_step
 from mxnet import autograd
 from mxnet.gluon import nn
 from simple_step import SimpleLearner

@@ -4,6 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from d2lvae import figures
+from d2lvae.storage import png
 from PIL import Image
 
 
@@ -35,7 +36,7 @@ def test_it_stays_so_in_a_figure(red_square):
 @pytest.mark.parametrize("size, enlarged", [(28, 3), (64, 2), (128, 1)])
 def test_a_saved_sheet_shows_every_pixel_as_a_square_of_dots(tmp_path, size, enlarged):
     images = np.random.default_rng(0).integers(0, 256, (7, 3, size, size)).astype(np.uint8)
-    figures.save(
+    png.save(
         figures.show_images(images, "drawn faces: seven of them", num_cols=4),
         tmp_path / "sheet.png",
     )
@@ -62,9 +63,9 @@ def test_grey_is_neither_stretched_nor_coloured(tmp_path):
 
 def test_uint8_goes_through_unchanged_and_others_are_clipped():
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    assert (figures.to_uint8(images) == images).all()
-    assert (figures.to_uint8(images / 255.0) == images).all()
-    assert figures.to_uint8(np.array([-0.5, 1.5])).tolist() == [0, 255]
+    assert (png.to_uint8(images) == images).all()
+    assert (png.to_uint8(images / 255.0) == images).all()
+    assert png.to_uint8(np.array([-0.5, 1.5])).tolist() == [0, 255]
 
 
 def test_reconstructions_stand_under_their_originals():

@@ -150,14 +150,14 @@ def test_weights_of_ones_own_are_kept_and_recorded(config, tiny, small_vae, caps
     begun = get_weights(vae)
     seen = {}
 
-    make = runs.make_step
+    make = training.make_step
 
     def make_step(net, *others):
         seen.update(get_weights(net))
         return make(net, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "make_step", make_step)
+        patch.setattr(training, "make_step", make_step)
         run = fit(vae, tiny, config)
     assert "begins from the weights that it has been given" in capsys.readouterr().out
     assert all((seen[name] == begun[name]).all() for name in begun)

@@ -211,7 +211,7 @@ def test_an_unknown_resnet_is_answered_with_close_ones():
 
 
 def test_every_resnet_that_is_offered_exists():
-    from d2lvae.config import RESNETS
+    from d2lvae.engine.model_zoo import RESNETS
     from gluoncv import model_zoo
 
     assert set(RESNETS) <= set(model_zoo.get_model_list())

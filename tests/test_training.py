@@ -11,9 +11,9 @@ import pytest
 from d2lvae import losses, training
 from d2lvae.engine import progress
 from d2lvae.engine.progress import reporting
-from d2lvae.steps import make_step
+from d2lvae.storage import checkpoints
 from d2lvae.storage.nets import get_weights
-from d2lvae.training import learn
+from d2lvae.training import learn, make_step
 from mxnet import autograd
 from mxnet.gluon import nn
 
@@ -273,11 +273,11 @@ def test_learning_lowers_the_loss(config, tiny, small_vae):
 def test_going_on_from_a_state_equals_never_stopping(config, tiny, small_vae, small_disc):
     whole, history, _ = run(config, tiny, small_vae(), small_disc(), epochs=4)
     half, first, _ = run(config, tiny, small_vae(), small_disc(), epochs=2)
-    arrays, steps = training.get_state(half)
+    arrays, steps = checkpoints.get_state(half)
     assert steps == {"vae": 8, "disc": 8}
     again = new_step(config, small_vae(), small_disc())
     learn(again, tiny.train[:8])  # whatever it held before must not matter
-    training.set_state(again, arrays, steps)
+    checkpoints.set_state(again, arrays, steps)
     training.train(again, tiny.train, {**config, "epochs": 4}, first, lambda: None)
     assert [record["loss"] for record in first] == [record["loss"] for record in history]
     for ours, theirs in ((again.vae, whole.vae), (again.disc, whole.disc)):

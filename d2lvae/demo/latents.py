@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from .. import figures
+from ..storage import png
 
 __all__ = ["Directions", "decode", "encode", "find_directions", "interpolate", "traversals"]
 
@@ -55,7 +55,7 @@ def decode(vae, latents):
     """Latents (N, L) -> uint8 images (N, C, H, W)."""
 
     def decoded(batch):
-        return figures.to_uint8(vae.decode(mx.nd.array(batch, ctx=_device(vae))).sigmoid())
+        return png.to_uint8(vae.decode(mx.nd.array(batch, ctx=_device(vae))).sigmoid())
 
     return _in_batches(decoded, latents)
 

@@ -7,14 +7,12 @@ import os
 import socket
 import typing
 
+from ..storage.errors import DistributedError
+
 __all__ = ["DistributedError", "Cluster", "cluster", "settle"]
 
 SERVING = ("scheduler", "server")
 HOW = "docs/distributed.md shows how; on one machine `python -m d2lvae.distributed --workers 2 -- COMMAND` sets all of them"
-
-
-class DistributedError(RuntimeError):
-    """A distributed training that cannot begin or go on; the message says who is missing and what to do."""
 
 
 class Cluster(typing.NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 from mxnet.base import _LIB, check_call
 
 from ..config import ParameterError
-from ..training import ProcessGroup
+from ..engine.process_group import ProcessGroup
 from .cluster import DistributedError, cluster, settle
 from .rollcall import Member
 

@@ -4,7 +4,8 @@ import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
-from ..figures import TITLE, blank, place, to_pil
+from ..figures import TITLE
+from ..storage.png import blank, place, to_pil
 
 __all__ = ["MEASURES", "show_intervals", "show_rows", "crops"]
 

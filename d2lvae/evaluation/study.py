@@ -13,9 +13,9 @@ import os
 
 import numpy as np
 
-from .. import data, discriminators, figures, runs, vae
+from .. import data, discriminators, runs, vae
 from ..config import Config
-from ..storage import paths
+from ..storage import paths, png
 from ..storage.files import atomic_write, read_json
 from ..storage.nets import load_net
 from . import classifier, metrics, quality
@@ -269,9 +269,9 @@ def study(images, conditions, seeds, epochs, folder):
     figure = show_intervals(
         record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)"
     )
-    figures.save(figure, folder / f"{images.name}.png")
+    png.save(figure, folder / f"{images.name}.png")
     rows, scale = reconstructions(images, folders, 6), 4 if images.image_shape[1] > 28 else 8
-    figures.save(
+    png.save(
         show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale),
         crops_file(images.name, folder),
     )
@@ -280,7 +280,7 @@ def study(images, conditions, seeds, epochs, folder):
         for name, pictures in rows.items()
         if name in SHOWN or images.image_shape[1] == 28
     }
-    figures.save(
+    png.save(
         show_rows(shown, f"{images.title}: the same pictures", 2),
         folder / f"{images.name}_images.png",
     )

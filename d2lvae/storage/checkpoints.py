@@ -9,10 +9,18 @@ import pathlib
 
 import numpy as np
 
-from .files import CheckpointError, atomic_write, read_arrays, regular_file, write_arrays
-from .nets import check_arrays
+from .errors import CheckpointError
+from .files import atomic_write, read_arrays, regular_file, write_arrays
+from .nets import check_arrays, get_weights, set_weights
 
-__all__ = ["CheckpointError", "epochs_kept", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "epochs_kept",
+    "get_state",
+    "load_checkpoint",
+    "made_with",
+    "save_checkpoint",
+    "set_state",
+]
 
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
 
@@ -27,7 +35,7 @@ def save_checkpoint(folder, arrays, record):
     arrays : dict of numpy.ndarray
         Weights and optimiser states.
     record : dict
-        `config`, `steps`, `history`, `threads`.
+        `config`, `steps`, `history`, `processor_threads`, `workers`.
 
     Raises
     ------
@@ -159,3 +167,43 @@ def _differing(record, config, usual):
         for name in sorted({*there, *here} - {"epochs"})
         if there.get(name) != here.get(name)
     ]
+
+
+def made_with(record):
+    """The threads and workers of the training that left a checkpoint."""
+    found = record.get("processor_threads", record.get("threads"))  # its name in version 0.1.0
+    return {"processor_threads": found, "workers": record.get("workers", 1)}
+
+
+def get_state(step):
+    """What a training can go on from.
+
+    Parameters
+    ----------
+    step : VAEStep
+        Its `trainers` know the nets and the moments.
+
+    Returns
+    -------
+    arrays : dict of numpy.ndarray
+        Weights and moments, by 'vae/...', 'vae_adam/...', 'disc/...', 'disc_adam/...'.
+    steps : dict of int
+        The steps that each net has taken.
+    """
+    arrays = {}
+    for name, trainer in step.trainers.items():
+        arrays.update({f"{name}/{key}": array for key, array in get_weights(trainer.net).items()})
+        arrays.update({f"{name}_adam/{key}": array for key, array in trainer.state().items()})
+    return arrays, {name: trainer.steps for name, trainer in step.trainers.items()}
+
+
+def set_state(step, arrays, steps):
+    """Go on from what :func:`get_state` gave."""
+
+    def part(prefix):
+        start = len(prefix)
+        return {key[start:]: array for key, array in arrays.items() if key.startswith(prefix)}
+
+    for name, trainer in step.trainers.items():
+        set_weights(trainer.net, part(f"{name}/"))
+        trainer.set_state(part(f"{name}_adam/"), steps[name])

@@ -16,6 +16,8 @@ import zipfile
 import filelock
 import numpy as np
 
+from .errors import CheckpointError
+
 __all__ = [
     "Busy",
     "CheckpointError",
@@ -41,10 +43,6 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 class Busy(RuntimeError):
     """What another process has to itself; the message says which one."""
-
-
-class CheckpointError(ValueError):
-    """A file of weights that cannot be used; the message names it and what to do."""
 
 
 @contextlib.contextmanager

@@ -6,11 +6,14 @@ A run is in `unfinished` until it has come to its end; only then it takes the pl
 import contextlib
 import os
 
+from ..engine import threads
 from . import checkpoints, paths
-from .files import Busy, CheckpointError, atomic_write, file_lock, read_json
-from .records import OPTIONAL, RunBusy, RunError, run_name
+from .errors import CheckpointError, RunBusy, RunError
+from .files import Busy, atomic_write, file_lock, read_json
+from .records import OPTIONAL, run_name
 
 __all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
+__all__ += ["say_resumed", "say_stopped"]
 
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
@@ -170,3 +173,39 @@ def find_checkpoint(folder, settings, like):
         if found:
             return found
     return None
+
+
+def say_resumed(made_with, num_epochs, epochs, size):
+    """Say where a training goes on, and what may make it end in other last digits.
+
+    Parameters
+    ----------
+    made_with : dict or None
+        Of the checkpoint, see :func:`d2lvae.storage.checkpoints.made_with`; None if there is none.
+    num_epochs, epochs, size : int
+        Finished epochs, all epochs, processes.
+    """
+    if made_with is None:
+        print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")
+        return
+    print(f"resume: going on after {num_epochs} of {epochs} epochs.")
+    there, here = made_with["processor_threads"], threads.settings()
+    if there != here:
+        print(
+            f"note: it was begun with {there}, this process has {here}; sums are rounded "
+            "differently, so the last digits will be, too."
+        )
+    if made_with["workers"] != size:
+        print(
+            f"note: it was begun by {made_with['workers']} worker(s), now there are {size}; sums "
+            "are rounded differently."
+        )
+
+
+def say_stopped(num_epochs):
+    """Say what is left of a training that Ctrl-C has ended."""
+    print(
+        f"stopped by hand in epoch {num_epochs}; what was learned is kept, and resume True "
+        f"goes on after the {num_epochs} finished epoch(s).",
+        flush=True,
+    )

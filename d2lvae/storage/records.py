@@ -2,7 +2,8 @@
 
 import platform
 
-from ..config import DEFAULTS, FACES, ParameterError
+from ..config import DEFAULTS, FACES
+from .errors import ParameterError, RunBusy, RunError
 from .nets import describe
 
 __all__ = ["OPTIONAL", "RunBusy", "RunError", "check_same_config", "run_name", "settings_of"]
@@ -22,14 +23,6 @@ OF_VAE = {name: name for name in ("num_latents", *SIZES, "upsampling")}
 OF_DISC = {**{f"disc_{name}": name for name in SIZES}, "disc_net": "name"}
 # Which images the parameter `data` may mean. Images of other names are one's own.
 SETS = {"mnist": ("MNIST",), "anime": ("anime",), "drawn": ("drawn_digits", "drawn_faces")}
-
-
-class RunError(RuntimeError):
-    """A run that cannot begin or be recorded; the message says why and what to do."""
-
-
-class RunBusy(RunError):
-    """Another process is at work in the run's folder."""
 
 
 def run_name(settings):

@@ -110,8 +110,8 @@ def a_step():
     """A training step and its settings."""
     import d2lvae
     import victim
-    from d2lvae.steps import make_step
     from d2lvae.storage.records import settings_of
+    from d2lvae.training import make_step
 
     vae, disc = victim.nets()
     d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
@@ -134,10 +134,10 @@ def make_checkpoints(folder):
         history,
         lambda: checkpoints.save_checkpoint(
             folder,
-            training.get_state(step)[0],
+            checkpoints.get_state(step)[0],
             {
                 "config": settings,
-                "steps": training.get_state(step)[1],
+                "steps": checkpoints.get_state(step)[1],
                 "history": list(history),
                 "threads": threads.settings(),
             },
@@ -188,15 +188,14 @@ def read_net(folder):
 
 
 def read_checkpoint(folder):
-    from d2lvae import training
     from d2lvae.storage import checkpoints
     from d2lvae.storage.records import OPTIONAL
 
     step, settings = a_step()
     arrays, record = checkpoints.load_checkpoint(
-        folder, settings, OPTIONAL, like=training.get_state(step)[0]
+        folder, settings, OPTIONAL, like=checkpoints.get_state(step)[0]
     )
-    training.set_state(step, arrays, record["steps"])
+    checkpoints.set_state(step, arrays, record["steps"])
     return of_arrays(arrays, record)
 
 

@@ -1,0 +1,77 @@
+"""Images and figures as PNG files, pixel for pixel."""
+
+import io
+
+import numpy as np
+from d2l import mxnet as d2l
+from PIL import Image
+
+from .files import atomic_write
+
+__all__ = ["blank", "one_png", "place", "save", "save_image", "to_pil", "to_uint8"]
+
+DPI = 100  # dots an inch
+
+
+def to_uint8(images):
+    """Images in [0, 1] (NDArray or array) or already uint8 -> numpy uint8, 0 to 255."""
+    images = images if isinstance(images, np.ndarray) else images.asnumpy()
+    if images.dtype == np.uint8:
+        return images
+    return np.clip(np.round(images * 255.0), 0, 255).astype(np.uint8)
+
+
+def to_pil(image):
+    """(C, H, W) -> PIL's image, transposed, not reshaped; of 2, 4 or more channels their mean."""
+    image = to_uint8(image)
+    if len(image) == 3:
+        return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    return Image.fromarray(image.mean(axis=0).round().astype(np.uint8))
+
+
+def save_image(path, image):
+    """One image (C, H, W), in [0, 1] or uint8, pixel for pixel to a PNG file."""
+    with atomic_write(path) as file:
+        to_pil(image).save(file, "PNG")
+
+
+def blank(width, height, title=""):
+    """A figure of so many dots under a title, for :func:`place`."""
+    figure = d2l.plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    figure.suptitle(title, fontsize=11, y=1 - 9 / height, va="top")
+    return figure
+
+
+def place(figure, image, left, bottom, width, height):
+    """Show PIL's image in a figure, so many dots wide and high and from its lower left."""
+    full = figure.get_size_inches() * DPI
+    ax = figure.add_axes((left / full[0], bottom / full[1], width / full[0], height / full[1]))
+    ax.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+    ax.axis("off")
+
+
+def _rendered(figure):
+    """A figure, which is closed, as PIL's image without the needless fourth channel."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI)
+    d2l.plt.close(figure)
+    return Image.open(drawn).convert("RGB")
+
+
+def save(figure, path):
+    """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
+    image = _rendered(figure)
+    with atomic_write(path) as file:
+        image.save(file, "PNG", optimize=True)
+
+
+def one_png(drawn):
+    """Figures below one another, as a PNG's bytes; they are closed, as by :func:`save`."""
+    images, top, file = [_rendered(figure) for figure in drawn], 0, io.BytesIO()
+    size = max(image.width for image in images), sum(image.height for image in images)
+    page = Image.new("RGB", size, "white")
+    for image in images:
+        page.paste(image, (0, top))
+        top += image.height
+    page.save(file, "PNG")
+    return file.getvalue()
