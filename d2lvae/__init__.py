@@ -23,11 +23,12 @@ from .config import Config, ParameterError
 from .data import ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
 from .storage.errors import DistributedError
-from .evaluation.quality import evaluate
+from .evaluation.quality import check_learning, evaluate
 from .runs import fit
 from .storage.weights import initialize
 from .vae import VAE, ConvVAE, DenseVAE
 
 __all__ = ["Config", "ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "Discriminator", "ImageSet"]
-__all__ += ["DistributedError", "ParameterError", "ResNetDisc", "VAE", "evaluate", "fit"]
+__all__ += ["DistributedError", "ParameterError", "ResNetDisc", "VAE", "check_learning"]
+__all__ += ["evaluate", "fit"]
 __all__ += ["initialize", "load_digits", "load_faces", "load_net", "save_net"]

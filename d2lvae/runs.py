@@ -224,15 +224,17 @@ def _end(step, images, settings, history, finished, folder, made_with, group):
     if group.rank == 0:
         if not finished:
             folders.say_stopped(len(history))
-        _draw(work, results.title_of(settings, len(history)), originals, run, settings["seed"])
         for name, trainer in step.trainers.items():
             save_net(work / f"{name}.npz", trainer.net)
         made_with = {"device": str(step.vae.ctx), **made_with}
         run.metrics = results.metrics_of(
             images, settings, history, finished, __version__, made_with
         )
-        results.write(work, images, history, run.metrics)
-        if finished:
+        if not finished:  # who pressed Ctrl-C may not wait for the figures
+            results.write(work, images, history, run.metrics)
+        _draw(work, results.title_of(settings, len(history)), originals, run, settings["seed"])
+        if finished:  # the record goes last
+            results.write(work, images, history, run.metrics)
             folders.publish(folder)
     told = [paths.display_path(run.folder), platform.node(), run.history, run.metrics]
     shown, host, run.history, run.metrics = group.allgather(told)[0]
@@ -253,12 +255,9 @@ def _draw(folder, title, originals, run, seed):
     latents = np.random.default_rng(seed).standard_normal(shape, np.float32)
     samples = run.vae.decode(mx.nd.array(latents, ctx=run.vae.ctx)).sigmoid()
     both = figures.show_reconstructions(originals, run.reconstructions, title)
-    drawn = {
-        "reconstructions": figures.show_images(run.reconstructions, f"{title}: reconstructions"),
-        "originals_and_reconstructions": both,
-        "samples": figures.show_images(samples, f"{title}: samples from the prior"),
-    }
-    if run.history:
-        drawn["loss"] = figures.show_history(run.history, title)
+    drawn = {"loss": figures.show_history(run.history, title)} if run.history else {}
+    drawn["reconstructions"] = figures.show_images(run.reconstructions, f"{title}: reconstructions")
+    drawn["originals_and_reconstructions"] = both
+    drawn["samples"] = figures.show_images(samples, f"{title}: samples from the prior")
     for name, figure in drawn.items():
         png.save(figure, folder / f"{name}.png")

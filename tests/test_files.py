@@ -11,8 +11,8 @@ import time
 import helpers
 import numpy as np
 import pytest
-from d2lvae import figures, training
-from d2lvae.storage import files
+from d2lvae import training
+from d2lvae.storage import files, png
 from d2lvae.storage.records import RunError
 from PIL import Image
 
@@ -52,8 +52,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", others, living])
 
 
-def test_a_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
-    figures.save_image(tmp_path / "0.png", grey_image(3))
+def test_an_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    png.save_image(tmp_path / "0.png", grey_image(3))
     before = (tmp_path / "0.png").read_bytes()
 
     def full(descriptor):
@@ -61,7 +61,7 @@ def test_a_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeyp
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="0.png could not be written .*free some room"):
-        figures.save_image(tmp_path / "0.png", grey_image(4))
+        png.save_image(tmp_path / "0.png", grey_image(4))
     assert (tmp_path / "0.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
     assert Image.open(tmp_path / "0.png").getpixel((0, 0)) == 3
 
@@ -72,7 +72,7 @@ def grey_image(grey):
 
 HOLDER = textwrap.dedent("""
     import sys, time
-    from d2lvae.storage import files
+    from d2lvae.storage import files, png
     with files.file_lock(sys.argv[1]):
         print("held", flush=True)
         time.sleep(60)
@@ -158,7 +158,7 @@ def test_a_loss_of_the_discriminator_alone_that_is_no_number_ends_the_run(
 ):
     monkeypatch.setattr(
         training,
-        "_means",
+        "mean_losses",
         lambda *a: {"loss": 1.0, "pixel_loss": 1.0, "kl": 0.0, "disc_loss": float("nan")},
     )
     with pytest.raises(FloatingPointError, match="'disc_loss': nan"):

@@ -121,7 +121,7 @@ def test_papermill_interrupted_keeps_the_checkpoint_and_draws_the_images(tmp_pat
     [folder] = (tmp_path / "results").glob("images/*/*")
     folder /= "unfinished"
     for _ in range(600):  # papermill does not wait for the kernel's last words
-        if (folder / "metrics.json").exists():
+        if (folder / "loss.png").exists():
             break
         time.sleep(0.1)
     assert len(list(folder.glob("[0-9].png"))) == 10 and (folder / "loss.png").exists()

@@ -6,7 +6,7 @@ import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae import losses, training
+from d2lvae import losses
 from d2lvae.evaluation import classifier, metrics, quality
 from d2lvae.storage.records import RunError
 from helpers import fit
@@ -74,7 +74,7 @@ def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
 
 def test_losses_are_those_of_the_definition_and_depend_on_the_seed(tiny, small_vae):
     vae = small_vae()
-    training.initialize(vae, 0)
+    d2lvae.initialize(vae, 0)
     images = tiny.validation[:100]
     found = quality.validation_losses(vae, images, losses.bce, 3)
     assert found == quality.validation_losses(vae, images, "bce", 3)
@@ -99,7 +99,7 @@ def test_losses_are_those_that_fit_recorded(config, tiny, small_vae):
 
 def test_random_numbers_of_others_are_left_alone(tiny, small_vae):
     vae = small_vae()
-    training.initialize(vae, 0)
+    d2lvae.initialize(vae, 0)
     quality.quality(vae, tiny)  # the classifier is kept now
     for seed in (mx.random.seed, np.random.seed):
         seed(7)
@@ -144,3 +144,19 @@ def test_a_folder_on_another_machine_costs_only_the_files(unmeasured, tiny, tmp_
     assert "SSIM" in d2lvae.evaluate(run, tiny).index
     assert "not here is not on this machine" in capsys.readouterr().out
     assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("recipe", ["adversarial", "features", "both"])
+def test_a_good_run_is_not_faulted_whatever_its_loss_does(config, tiny, small_vae, recipe):
+    """Where features grow the whole loss rises by nature; the pixels are what should fall."""
+    parameters = {**config, "epochs": 80, "learned_loss": recipe, "disc_weight": 1.0, "lr": 3e-3}
+    run = fit(small_vae(), tiny, parameters, d2lvae.DenseLogReg(1, 8))
+    run.history[-1]["loss"] = run.history[0]["loss"] * 10
+    assert "NOTE" not in d2lvae.check_learning(run, tiny)
+
+
+def test_what_a_run_has_not_learned_is_said(config, tiny, small_vae):
+    run = fit(small_vae(), tiny, {**config, "lr": 1e-9})
+    run.history[-1]["pixel_loss"] = run.history[0]["pixel_loss"] + 1
+    first, second = d2lvae.check_learning(run, tiny).splitlines()
+    assert "NOTE: it has not fallen" in first and "NOTE: no nearer" in second

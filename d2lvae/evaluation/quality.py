@@ -21,7 +21,7 @@ from ..training import unit_images
 from . import classifier, metrics
 from .figures import MEASURES
 
-__all__ = ["evaluate", "quality", "table", "validation_losses"]
+__all__ = ["check_learning", "evaluate", "quality", "table", "validation_losses"]
 
 NUM_MEASURED = 1_000  # validation images, at most, whose reconstructions are measured
 BATCH_SIZE = 64
@@ -181,3 +181,37 @@ def table(metrics):
         if name in metrics.get("quality", {}):
             rows[label] = metrics["quality"][name], direction
     return pandas.DataFrame.from_dict(rows, orient="index", columns=["value", "meaning"]).round(3)
+
+
+def check_learning(run, images):
+    """What a student should look at first: has the VAE learned, and do its latents say anything?
+
+    The pixel loss should have fallen; the whole loss need not, since a learned loss grows with what
+    the discriminator learns.  And a reconstruction should be nearer to its original than the average
+    training image is, or it owes nothing to its latents.
+
+    Parameters
+    ----------
+    run : d2lvae.runs.Run
+    images : ImageSet
+        Those that it was trained on.
+
+    Returns
+    -------
+    str
+        Two lines of numbers; where one is not as it should be, the likeliest reason.
+    """
+    originals, average = (images.validation[:10] / 255, images.train.mean(axis=0) / 255)
+    error, blind = (
+        ((each - originals) ** 2).sum(axis=(1, 2, 3)).mean()
+        for each in (run.reconstructions / 255, average)
+    )
+    first, last = (run.history[i]["pixel_loss"] if run.history else np.nan for i in (0, -1))
+    fallen = "" if last < first else "  NOTE: it has not fallen. Too few epochs, or lr too high?"
+    nearer = (
+        "" if error < 0.95 * blind else "  NOTE: no nearer. Too few epochs, or kl_weight too high?"
+    )
+    return (
+        f"pixel loss: {first:.1f} nats per image in the first epoch, {last:.1f} in the last{fallen}\n"
+        f"squared error per image: {error:.1f}; of the average image: {blind:.1f}{nearer}"
+    )

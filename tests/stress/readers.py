@@ -277,7 +277,7 @@ def read(kind, folder):
 def judge(kind, folder, right, fallback):
     """What came of reading a kind, as in tests/stress/mutations.py."""
     from d2lvae.data import DataError
-    from d2lvae.runs import RunError
+    from d2lvae.storage.errors import RunError
     from d2lvae.storage.files import CheckpointError
 
     found, error, said = read(kind, folder)

@@ -87,9 +87,9 @@ def main():
         runs,
         "_resume",
         "resume",
-        lambda step, images, settings, history, *others: f"resumed {len(history)}",
+        lambda step, settings, history, *others: f"resumed {len(history)}",
     )
-    announce(runs, "_record", "record")
+    announce(runs, "_end", "record")
     if arguments.pause:
         save = checkpoints.save_checkpoint
         checkpoints.save_checkpoint = lambda *state: (save(*state), time.sleep(arguments.pause))
