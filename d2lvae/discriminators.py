@@ -7,10 +7,9 @@ similarity metric of Larsen et al. (arXiv 1512.09300) compares them.
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense
+from .engine.layers import Dense, dense_layers, num_halvings
 from .engine.model_zoo import resnet
 from .storage.nets import Net
-from .vae import num_halvings
 
 __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
 
@@ -26,9 +25,9 @@ class Discriminator(Net):
     """What all discriminators share.
 
     One of one's own calls ``super().__init__(image_shape, **sizes)``, where `sizes` are all other
-    arguments that it was made with, by name, and has a `hybrid_forward` from images (N, C, H, W) in
-    [0, 1] to logits (N,). To be compared in (`learned_loss` 'features' or 'both') it has a method
-    `features` as well. Its class must be defined before :func:`d2lvae.load_net` can load it.
+    arguments that it was made with, by name, and sets `body` or has a `hybrid_forward` of its own.
+    To be compared in (`learned_loss` 'features' or 'both') it has a method `features` as well.  Its
+    class must be defined before :func:`d2lvae.load_net` can load it.
 
     Parameters
     ----------
@@ -39,13 +38,19 @@ class Discriminator(Net):
 
     Attributes
     ----------
+    body : HybridBlock
+        (N, C, H, W) images to one number each.
     config : dict
         What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
     """
 
+    def hybrid_forward(self, F, images):
+        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
+        return self.body(images).reshape((-1,))
+
 
 class DenseLogReg(Discriminator):
-    """Logistic regression on dense hidden layers: the original project's "dense logistic regressor".
+    """Logistic regression on dense hidden layers: the original's "dense logistic regressor".
 
     Parameters
     ----------
@@ -54,31 +59,25 @@ class DenseLogReg(Discriminator):
     num_hiddens : int
         Their width; 200 on MNIST, 1024 on faces.
     image_shape : tuple of int
-        (C, H, W) of the images.
+        (C, H, W).
     """
 
     def __init__(self, num_layers=1, num_hiddens=200, image_shape=(1, 28, 28), **kwargs):
         super().__init__(image_shape, num_layers=num_layers, num_hiddens=num_hiddens, **kwargs)
         channels, height, width = self.image_shape
-        in_units = channels * height * width
         with self.name_scope():
-            self.body = nn.HybridSequential(prefix="")
-            for _ in range(num_layers):
-                self.body.add(Dense(num_hiddens, in_units, activation="relu"))
-                in_units = num_hiddens
-            self.body.add(Dense(1, in_units))
+            self.body = dense_layers(num_layers, num_hiddens, channels * height * width, 1)
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens); without hidden layers the images themselves."""
-        return _through(list(self.body)[:-1], images)
+        """Images (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens).
 
-    def hybrid_forward(self, F, images):
-        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
-        return self.body(images).reshape((-1,))
+        Without hidden layers these are the images themselves.
+        """
+        return _through(list(self.body)[:-1], images)
 
 
 class ConvDisc(Discriminator):
-    """Strided convolutions with LeakyReLU: the original project's convolutional discriminator, as in DCGAN.
+    """Strided convolutions with LeakyReLU, as in DCGAN: the original's convolutional discriminator.
 
     Each convolution (4 x 4, stride 2) halves the image and doubles the channels, from
     `base_channels` on, with BatchNorm (but on the first) and LeakyReLU of slope 0.2; the 4 x 4
@@ -115,16 +114,12 @@ class ConvDisc(Discriminator):
             self.body.add(Dense(1, 16 * widths[-1]))
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> what the second convolution makes of them, (N, 2 base_channels, H / 4, W / 4)."""
+        """Images (N, C, H, W) in [0, 1] -> after two convolutions (N, 2 base_channels, H/4, W/4)."""
         return _through(list(self.body)[:5], images)
-
-    def hybrid_forward(self, F, images):
-        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
-        return self.body(images).reshape((-1,))
 
 
 class ResNetDisc(Discriminator):
-    """A ResNet of gluoncv's with one output and new weights: the original project's "ResNet".
+    """A ResNet of gluoncv's with one output and new weights: the original's "ResNet".
 
     Parameters
     ----------
@@ -151,11 +146,7 @@ class ResNetDisc(Discriminator):
         self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> its first stage, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
+        """Images (N, C, H, W) in [0, 1] -> its first stage; of ResNet-18 (N, 64, H/4, W/4)."""
         layers = list(getattr(self.body, "features", self.body)._children.values())
         first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.HybridSequential))
         return _through(layers[: first + 1], images)
-
-    def hybrid_forward(self, F, images):
-        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
-        return self.body(images).reshape((-1,))

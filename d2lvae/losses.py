@@ -22,10 +22,8 @@ def bce(logits, images):
 
     Parameters
     ----------
-    logits : NDArray or Symbol, shape (N, C, H, W)
-        What the decoder gives.
-    images : NDArray or Symbol, shape (N, C, H, W)
-        The images, in [0, 1].
+    logits, images : NDArray or Symbol, shape (N, C, H, W)
+        What the decoder gives, and the images in [0, 1].
 
     Returns
     -------
@@ -46,10 +44,8 @@ def l2(logits, images):
 
     Parameters
     ----------
-    logits : NDArray or Symbol, shape (N, C, H, W)
-        What the decoder gives; the sigmoid is taken here.
-    images : NDArray or Symbol, shape (N, C, H, W)
-        The images, in [0, 1].
+    logits, images : NDArray or Symbol, shape (N, C, H, W)
+        As of :func:`bce`.
 
     Returns
     -------
@@ -112,8 +108,8 @@ def feature_distance(features, other_features):
 
     .. math:: \frac12 \sum_j \big(D_j(x) - D_j(\hat x)\big)^2
 
-    The learned similarity metric: the negative log-likelihood, up to a constant, of the original's features under a
-    Gaussian of variance 1 around the reconstruction's.
+    The learned similarity metric: up to a constant the negative log-likelihood of the image's
+    features under a Gaussian of variance 1 around the reconstruction's.
 
     Parameters
     ----------
@@ -127,8 +123,8 @@ def feature_distance(features, other_features):
 
     References
     ----------
-    Larsen, Sonderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric",
-    arXiv 1512.09300, equations 6 and 7.
+    Larsen, Sonderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned
+    similarity metric", arXiv 1512.09300, equations 6 and 7.
     """
     return sum_per_image((features - other_features).square()) * 0.5
 

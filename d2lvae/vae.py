@@ -4,34 +4,27 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 (reparameterize, reconstruct, sample, interpolate) is written once, in :class:`VAE`.
 """
 
+import functools
+
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense, ResizeConv
+from .engine.layers import Dense, ResizeConv, dense_layers, num_halvings
 from .engine.operators import check_unit_range
 from .storage.nets import Net
 
-__all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
+__all__ = ["VAE", "DenseVAE", "ConvVAE"]
 
-
-def _hidden_layers(num_layers, num_hiddens, in_units):
-    """`num_layers` dense layers with ReLU, and the width that the last one gives."""
-    layers = nn.HybridSequential(prefix="")
-    for _ in range(num_layers):
-        layers.add(Dense(num_hiddens, in_units, activation="relu"))
-        in_units = num_hiddens
-    return layers, in_units
+_STRIDED = functools.partial(nn.Conv2DTranspose, kernel_size=4, strides=2, padding=1)
+UPSAMPLING = {"transposed": _STRIDED, "resize": ResizeConv}  # each doubles an image's size
 
 
 class VAE(Net):
     """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.
 
-    A VAE of one's own has everything that the package's have (training, resuming, loading, export) if
-
-    - it calls ``super().__init__(num_latents, image_shape, **sizes)``, where `sizes` are all other
-      arguments that it was made with, by name (numbers and texts);
-    - it sets `encoder` and `decoder` within ``self.name_scope()``.
-
+    One of one's own calls ``super().__init__(num_latents, image_shape, **sizes)``, where `sizes` are
+    all other arguments that it was made with, by name (numbers and texts), and sets the two within
+    ``self.name_scope()``.  Then it can be trained, resumed, loaded and exported as the package's.
     Its class must be defined before :func:`d2lvae.load_net` can load it.
 
     Parameters
@@ -132,10 +125,7 @@ class VAE(Net):
 
 
 class DenseVAE(VAE):
-    """Dense layers all the way: the original project's "Dense VAE".
-
-    The encoder is `num_layers` dense layers of `num_hiddens` with ReLU and one of 2L without; the
-    decoder is as many, and one of C*H*W logits.
+    """Dense layers all the way, with ReLU between them: the original's "Dense VAE".
 
     Parameters
     ----------
@@ -158,36 +148,17 @@ class DenseVAE(VAE):
         channels, height, width = self.image_shape
         num_pixels = channels * height * width
         with self.name_scope():
-            self.encoder, out = _hidden_layers(num_layers, num_hiddens, num_pixels)
-            self.encoder.add(Dense(2 * num_latents, out))
-            self.decoder, out = _hidden_layers(num_layers, num_hiddens, num_latents)
-            self.decoder.add(Dense(num_pixels, out))
-
-
-def num_halvings(image_shape):
-    """How often strided convolutions halve an image of (C, H, W) until 4 x 4 are left.
-
-    Raises
-    ------
-    ValueError
-        Not a square with a side of 32, 64 or 128.
-    """
-    channels, height, width = image_shape
-    if height != width or height not in (32, 64, 128):
-        raise ValueError(
-            f"convolutional nets take images of 32 x 32, 64 x 64 or 128 x 128 (image_size); "
-            f"found {height} x {width}"
-        )
-    return height.bit_length() - 3
+            self.encoder = dense_layers(num_layers, num_hiddens, num_pixels, 2 * num_latents)
+            self.decoder = dense_layers(num_layers, num_hiddens, num_latents, num_pixels)
 
 
 class ConvVAE(VAE):
-    """Convolutions all the way: strided ones in the encoder, transposed ones, as in DCGAN, in the decoder.
+    """Convolutions all the way, as in DCGAN: strided ones and back transposed ones.
 
     Each of the encoder's convolutions (4 x 4, stride 2) halves the image and doubles the channels,
-    from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer gives
-    2L numbers with neither on them.  The decoder goes the same way back.  At the size of 64 x 64,
-    512 latents and 32 base channels that makes 7.7 million weights.
+    from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer
+    gives 2L numbers with neither on them.  The decoder goes the same way back.  At the size of
+    64 x 64, 512 latents and 32 base channels that makes 7.7 million weights.
 
     Parameters
     ----------
@@ -198,8 +169,8 @@ class ConvVAE(VAE):
     image_shape : tuple of int
         (C, H, W) with H = W = 32, 64 or 128.
     upsampling : str
-        'transposed', as in the original, or 'resize': the decoder's doublings are :class:`d2lvae.engine.layers.ResizeConv`,
-        which cannot draw a checkerboard by themselves.
+        'transposed', as in the original, or 'resize': the decoder doubles by
+        :class:`d2lvae.engine.layers.ResizeConv`, which draws no checkerboard by itself.
 
     Raises
     ------
@@ -222,21 +193,16 @@ class ConvVAE(VAE):
     ):
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling must be 'transposed' or 'resize'; found {upsampling!r}")
-        sizes = {
-            "base_channels": base_channels,
-            **({"upsampling": upsampling} if upsampling != "transposed" else {}),
-        }
-        super().__init__(num_latents, image_shape, **sizes, **kwargs)
+        if upsampling != "transposed":  # recorded where it is not the original's
+            kwargs = {"upsampling": upsampling, **kwargs}
+        super().__init__(num_latents, image_shape, base_channels=base_channels, **kwargs)
         widths = [base_channels * 2**i for i in range(num_halvings(image_shape))]
         channels = [self.image_shape[0], *widths]
         with self.name_scope():
             self.encoder = nn.HybridSequential(prefix="")
             for narrow, wide in zip(channels, widths):
-                self.encoder.add(
-                    nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow),
-                    nn.BatchNorm(in_channels=wide),
-                    nn.Activation("relu"),
-                )
+                self.encoder.add(nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow))
+                self.encoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
             self.encoder.add(Dense(2 * num_latents, 16 * widths[-1]))
             self.decoder = nn.HybridSequential(prefix="")
             self.decoder.add(
@@ -244,11 +210,6 @@ class ConvVAE(VAE):
                 nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents),
             )
             for wide, narrow in zip(widths[::-1], channels[-2::-1]):
-                last = narrow == channels[0]
-                self.decoder.add(
-                    nn.BatchNorm(in_channels=wide),
-                    nn.Activation("relu"),
-                    ResizeConv(narrow, wide, use_bias=last)
-                    if upsampling == "resize"
-                    else nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=last, in_channels=wide),
-                )
+                double = UPSAMPLING[upsampling]
+                self.decoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
+                self.decoder.add(double(narrow, in_channels=wide, use_bias=narrow == channels[0]))
