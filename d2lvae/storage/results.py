@@ -9,11 +9,12 @@ import time
 import mxnet as mx
 import numpy as np
 
+from . import paths
 from .files import atomic_write
 from .readme import run_readme
 from .records import run_name
 
-__all__ = ["metrics_of", "title_of", "write", "write_text"]
+__all__ = ["metrics_of", "tell", "title_of", "write", "write_text"]
 
 LEARNED = {"features": " + features", "both": " + features + adversarial loss"}
 
@@ -72,6 +73,18 @@ def write(folder, images, history, metrics):
         write_text(folder / "history.csv", _csv(history))
     write_text(folder / "README.md", run_readme(str(images), metrics))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def tell(group, folder, history, metrics):
+    """Say where rank 0 has left its results; gives all processes its history and metrics."""
+    told = [paths.display_path(folder), platform.node(), history, metrics]
+    shown, host, history, metrics = group.allgather(told)[0]
+    if group.rank == 0:
+        print(f"results: {shown}", flush=True)
+    else:
+        who = f"worker {group.rank} of {group.size}"
+        print(f"{who}: worker 0 has written the results, {shown} on {host}", flush=True)
+    return history, metrics
 
 
 def write_text(path, text):
