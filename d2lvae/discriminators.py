@@ -7,18 +7,11 @@ similarity metric of Larsen et al. (arXiv 1512.09300) compares them.
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense, dense_layers, num_halvings
+from .engine.layers import Dense, dense_layers, num_halvings, through
 from .engine.model_zoo import resnet
 from .storage.nets import Net
 
 __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
-
-
-def _through(layers, images):
-    """What a sequence of layers makes of images."""
-    for layer in layers:
-        images = layer(images)
-    return images
 
 
 class Discriminator(Net):
@@ -31,17 +24,14 @@ class Discriminator(Net):
 
     Parameters
     ----------
-    image_shape : tuple of int
-        (C, H, W) of the images.
+    image_shape : tuple of int, (C, H, W)
     **sizes
-        What else a subclass is made with.
+        What else a subclass is made with; `config` records it (:class:`d2lvae.storage.nets.Net`).
 
     Attributes
     ----------
     body : HybridBlock
         (N, C, H, W) images to one number each.
-    config : dict
-        What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
     """
 
     def hybrid_forward(self, F, images):
@@ -58,8 +48,7 @@ class DenseLogReg(Discriminator):
         Hidden layers with ReLU; 1 in the original's experiments.
     num_hiddens : int
         Their width; 200 on MNIST, 1024 on faces.
-    image_shape : tuple of int
-        (C, H, W).
+    image_shape : tuple of int, (C, H, W)
     """
 
     def __init__(self, num_layers=1, num_hiddens=200, image_shape=(1, 28, 28), **kwargs):
@@ -73,7 +62,7 @@ class DenseLogReg(Discriminator):
 
         Without hidden layers these are the images themselves.
         """
-        return _through(list(self.body)[:-1], images)
+        return through(list(self.body)[:-1], images)
 
 
 class ConvDisc(Discriminator):
@@ -87,8 +76,7 @@ class ConvDisc(Discriminator):
     ----------
     base_channels : int
         Channels after the first convolution; 16 in the original's experiment.
-    image_shape : tuple of int
-        (C, H, W) with H = W = 32, 64 or 128.
+    image_shape : tuple of int, (C, H, W) with H = W = 32, 64 or 128
 
     Raises
     ------
@@ -115,7 +103,7 @@ class ConvDisc(Discriminator):
 
     def features(self, images):
         """Images (N, C, H, W) in [0, 1] -> after two convolutions (N, 2 base_channels, H/4, W/4)."""
-        return _through(list(self.body)[:5], images)
+        return through(list(self.body)[:5], images)
 
 
 class ResNetDisc(Discriminator):
@@ -126,8 +114,7 @@ class ResNetDisc(Discriminator):
     name : str
         One of :data:`d2lvae.engine.model_zoo.RESNETS`, such as 'resnet18_v1' (11.2 million weights)
         or 'cifar_resnet20_v1' (0.3 million).
-    image_shape : tuple of int
-        (C, H, W) of the images, at least 32 x 32.
+    image_shape : tuple of int, (C, H, W), at least 32 x 32
 
     Raises
     ------
@@ -149,4 +136,4 @@ class ResNetDisc(Discriminator):
         """Images (N, C, H, W) in [0, 1] -> its first stage; of ResNet-18 (N, 64, H/4, W/4)."""
         layers = list(getattr(self.body, "features", self.body)._children.values())
         first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.HybridSequential))
-        return _through(layers[: first + 1], images)
+        return through(layers[: first + 1], images)

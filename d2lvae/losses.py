@@ -27,8 +27,7 @@ def bce(logits, images):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image.
+    NDArray or Symbol, shape (N,), nats an image
 
     References
     ----------
@@ -40,12 +39,7 @@ def bce(logits, images):
 def l2(logits, images):
     r"""Sum of squared differences, :math:`\sum_i (\mathrm{sigmoid}(l_i) - x_i)^2`, without a 1/2.
 
-    The original project's "L2 loss as PBP loss", as it was recorded.
-
-    Parameters
-    ----------
-    logits, images : NDArray or Symbol, shape (N, C, H, W)
-        As of :func:`bce`.
+    The original's "L2 loss as PBP loss", as it was recorded.  Parameters as of :func:`bce`.
 
     Returns
     -------
@@ -67,8 +61,7 @@ def kl_divergence(mean, log_var):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image, at least 0.
+    NDArray or Symbol, shape (N,), nats an image, at least 0
 
     References
     ----------
@@ -93,8 +86,7 @@ def adversarial(logits, is_real):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image.
+    NDArray or Symbol, shape (N,), nats an image
 
     References
     ----------
@@ -118,8 +110,7 @@ def feature_distance(features, other_features):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image.
+    NDArray or Symbol, shape (N,), nats an image
 
     References
     ----------

@@ -13,6 +13,7 @@ import numpy as np
 from . import __version__, figures, training
 from .discriminators import Discriminator
 from .engine import threads
+from .engine.operators import unit_images
 from .engine.process_group import process_group
 from .engine.progress import reporting
 from .storage import checkpoints, folders, png, records, results, weights
@@ -96,10 +97,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
         settings["own_weights"] = own
     folder = folders.folder_of(settings, config.results_dir)
 
-    def kept():
-        number = f"{len(history)} of {settings['epochs']} epochs are kept"
-        return number if history else "no epoch was finished"
-
+    kept = lambda: folders.kept(history, settings["epochs"])
     with process_group(config.kvstore, kept) as group, weights.remembered(nets, own):
         compared = {**settings, "resume": config.resume, "version": __version__}
         records.check_same_config(group, compared)
@@ -120,7 +118,7 @@ def run_folder(vae, images, config, discriminator=None):
 def reconstruct(vae, images):
     """uint8 images (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8."""
     batches = [images[i : i + 64] for i in range(0, len(images), 64)]
-    parts = [vae.reconstruct(training.unit_images(batch, vae.ctx)) for batch in batches]
+    parts = [vae.reconstruct(unit_images(batch, vae.ctx)) for batch in batches]
     return np.concatenate([png.to_uint8(part) for part in parts])
 
 
@@ -145,9 +143,7 @@ def _train(step, images, settings, history, folder, resume, group, progress):
         drawn = figures.show_reconstructions(first, reconstruct(step.vae, first), images.title)
         return png.one_png([figures.show_history(curve, title, settings["epochs"]), drawn])
 
-    def means(found, num_images):
-        return training.mean_losses(found, num_images / group.size, step.weights)
-
+    means = lambda found, number: training.mean_losses(found, number / group.size, step.weights)
     about = settings["epochs"], len(images.train), means, None if progress else draw, group.rank
     with reporting(history, *about) as report:
         finished = training.train(
@@ -172,10 +168,7 @@ def _end(step, images, settings, history, finished, folder, made_with, group):
         for name, trainer in step.trainers.items():
             save_net(work / f"{name}.npz", trainer.net)
         made_with = {"device": str(step.vae.ctx), **made_with}
-        run.metrics = results.metrics_of(
-            images, settings, history, finished, __version__, made_with
-        )
-        results.write(work, images, history, run.metrics)
+        run.metrics = results.write(work, images, settings, history, finished, made_with)
         if finished:
             folders.publish(folder)
     run.history, run.metrics = results.tell(group, run.folder, run.history, run.metrics)

@@ -4,19 +4,14 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 (reparameterize, reconstruct, sample, interpolate) is written once, in :class:`VAE`.
 """
 
-import functools
-
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense, ResizeConv, dense_layers, num_halvings
-from .engine.operators import check_unit_range
+from .engine.layers import UPSAMPLING, Dense, dense_layers, num_halvings
+from .engine.operators import check_unit_range, namespace
 from .storage.nets import Net
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE"]
-
-_STRIDED = functools.partial(nn.Conv2DTranspose, kernel_size=4, strides=2, padding=1)
-UPSAMPLING = {"transposed": _STRIDED, "resize": ResizeConv}  # each doubles an image's size
 
 
 class VAE(Net):
@@ -31,10 +26,9 @@ class VAE(Net):
     ----------
     num_latents : int
         The number L of latents.
-    image_shape : tuple of int
-        (C, H, W) of the images.
+    image_shape : tuple of int, (C, H, W)
     **sizes
-        What else a subclass is made with.
+        What else a subclass is made with; `config` records it (:class:`d2lvae.storage.nets.Net`).
 
     Attributes
     ----------
@@ -42,8 +36,6 @@ class VAE(Net):
         (N, C, H, W) images to (N, 2L): means, then log-variances, with no activation on them.
     decoder : HybridBlock
         (N, L) latents to logits with C*H*W numbers an image, in any shape.
-    config : dict
-        What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
 
     References
     ----------
@@ -78,8 +70,7 @@ class VAE(Net):
         The noise (N, L), standard normal, is drawn anew if none is given.
         """
         if noise is None:
-            F = mx.nd if isinstance(mean, mx.nd.NDArray) else mx.sym
-            noise = F.random.normal_like(mean)
+            noise = namespace(mean).random.normal_like(mean)
         return mean + (log_var * 0.5).exp() * noise
 
     def decode(self, latents):
@@ -105,19 +96,9 @@ class VAE(Net):
         return self.decode(latents).sigmoid()
 
     def interpolate(self, start, end, num_steps=10):
-        """Walk in a straight line between two images' means.
+        """Two images (1, C, H, W) -> (num_steps, C, H, W) in [0, 1], from one to the other.
 
-        Parameters
-        ----------
-        start, end : NDArray, shape (1, C, H, W)
-            The images at the two ends.
-        num_steps : int
-            Images on the way, both ends' reconstructions included.
-
-        Returns
-        -------
-        NDArray, shape (num_steps, C, H, W)
-            In [0, 1].
+        Decoded from points on the straight line between the two means, both ends included.
         """
         (start, _), (end, _) = self.encode(start), self.encode(end)
         share = mx.nd.linspace(0, 1, num_steps, ctx=start.context).reshape((-1, 1))
@@ -135,8 +116,7 @@ class DenseVAE(VAE):
         Hidden layers in the encoder, and again in the decoder; 3 on MNIST, 5 on faces.
     num_hiddens : int
         Their width; 400 on MNIST, 1024 on faces.
-    image_shape : tuple of int
-        (C, H, W).
+    image_shape : tuple of int, (C, H, W)
     """
 
     def __init__(
@@ -166,8 +146,7 @@ class ConvVAE(VAE):
         L; 512 or, against a discriminator, 256 in the original's experiments.
     base_channels : int
         Channels of the largest hidden layers; 32 or 16.
-    image_shape : tuple of int
-        (C, H, W) with H = W = 32, 64 or 128.
+    image_shape : tuple of int, (C, H, W) with H = W = 32, 64 or 128
     upsampling : str
         'transposed', as in the original, or 'resize': the decoder doubles by
         :class:`d2lvae.engine.layers.ResizeConv`, which draws no checkerboard by itself.

@@ -17,7 +17,7 @@ def red_square():
 
 
 def test_a_red_square_stays_red_and_square(tmp_path, red_square):
-    figures.save_image(tmp_path / "red.png", mx.nd.array(red_square))
+    png.save_image(tmp_path / "red.png", mx.nd.array(red_square))
     image = Image.open(tmp_path / "red.png")
     assert image.size == (6, 8) and image.mode == "RGB"
     array = np.asarray(image)
@@ -52,7 +52,7 @@ def test_a_saved_sheet_shows_every_pixel_as_a_square_of_dots(tmp_path, size, enl
 def test_grey_is_neither_stretched_nor_coloured(tmp_path):
     grey = np.full((1, 4, 4), 0.4, np.float32)
     grey[0, 0, 0] = 0.6
-    figures.save_image(tmp_path / "grey.png", grey)
+    png.save_image(tmp_path / "grey.png", grey)
     array = np.asarray(Image.open(tmp_path / "grey.png"))
     assert array.shape == (4, 4) and array[0, 0] == 153 and array[1, 1] == 102
     figure = figures.show_images(grey[None], "drawn: grey", num_cols=1)

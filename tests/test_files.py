@@ -11,8 +11,8 @@ import time
 import helpers
 import numpy as np
 import pytest
-from d2lvae import figures, training
-from d2lvae.storage import files
+from d2lvae import training
+from d2lvae.storage import files, png
 from d2lvae.storage.records import RunError
 from PIL import Image
 
@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
 
 
 def test_a_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
-    figures.save_image(tmp_path / "0.png", grey_image(3))
+    png.save_image(tmp_path / "0.png", grey_image(3))
     before = (tmp_path / "0.png").read_bytes()
 
     def full(descriptor):
@@ -61,7 +61,7 @@ def test_a_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeyp
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="0.png could not be written .*free some room"):
-        figures.save_image(tmp_path / "0.png", grey_image(4))
+        png.save_image(tmp_path / "0.png", grey_image(4))
     assert (tmp_path / "0.png").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
     assert Image.open(tmp_path / "0.png").getpixel((0, 0)) == 3
 

@@ -1,10 +1,13 @@
 """Layers: dense ones that are fast on a processor, and a convolution that doubles an image's size."""
 
+import functools
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "ResizeConv", "dense_layers", "num_halvings", "projected_layers"]
+__all__ = ["UPSAMPLING", "Dense", "ResizeConv", "dense_layers", "num_halvings"]
+__all__ += ["projected_layers", "through"]
 
 WIDE = 2**20  # weights from which on the flipped product pays
 
@@ -56,6 +59,13 @@ def dense_layers(num_layers, num_hiddens, in_units, out_units):
         in_units = num_hiddens
     layers.add(Dense(out_units, in_units))
     return layers
+
+
+def through(layers, images):
+    """What a sequence of layers makes of images."""
+    for layer in layers:
+        images = layer(images)
+    return images
 
 
 def num_halvings(image_shape):
@@ -125,6 +135,8 @@ def _resize_projection():
 
 
 RESIZE_PROJECTION = _resize_projection()
+TRANSPOSED = functools.partial(nn.Conv2DTranspose, kernel_size=4, strides=2, padding=1)
+UPSAMPLING = {"transposed": TRANSPOSED, "resize": ResizeConv}  # each doubles an image's size
 
 
 def projected_layers(net):

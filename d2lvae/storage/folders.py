@@ -22,7 +22,7 @@ from .files import Busy, atomic_write, file_lock, read_json
 from .records import OPTIONAL, run_name
 
 __all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
-__all__ += ["resume", "say_resumed", "say_stopped"]
+__all__ += ["kept", "resume", "say_resumed", "say_stopped"]
 
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
@@ -244,6 +244,11 @@ def say_resumed(made_with, num_epochs, epochs, size):
             f"note: it was begun by {made_with['workers']} worker(s), now there are {size}; sums "
             "are rounded differently."
         )
+
+
+def kept(history, epochs):
+    """What a training that breaks off leaves to go on from, in words."""
+    return f"{len(history)} of {epochs} epochs are kept" if history else "no epoch was finished"
 
 
 def say_stopped(num_epochs):
