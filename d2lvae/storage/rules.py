@@ -129,6 +129,10 @@ def close_choices(value, choices):
 
 def check_names(names, where, listed, accepted):
     """Raise ParameterError for a name that is no parameter: which one may be meant, and which are."""
+    if not listed:
+        raise ParameterError(
+            "no parameters found: run the first cell, which sets them, before this one"
+        )
     for name in names:
         if name not in accepted:
             close = difflib.get_close_matches(name, sorted(accepted), 1, cutoff=0.5)
