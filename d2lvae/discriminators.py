@@ -102,7 +102,7 @@ class ConvDisc(Discriminator):
             self.body.add(Dense(1, 16 * widths[-1]))
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> after two convolutions (N, 2 base_channels, H/4, W/4)."""
+        """Images (N, C, H, W) in [0, 1] -> two convolutions, (N, 2 base_channels, H/4, W/4)."""
         return through(list(self.body)[:5], images)
 
 

@@ -56,8 +56,8 @@ def fit(vae, images, config, discriminator=None, progress=None):
     Nets without weights get Xavier weights drawn from the random seed; so do those that still have
     the weights of :func:`d2lvae.initialize` or of an earlier `fit`.  Any other weights, of an
     initialiser of one's own or loaded from a file, are kept and recorded.  With `kvstore`
-    'dist_sync' this process is one of several that call `fit` alike and train together; rank 0 alone
-    writes, and all have the same outcome.
+    'dist_sync' this process is one of several that call `fit` alike and train together; rank 0
+    alone writes, and all have the same outcome.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def test_a_loss_of_the_discriminator_alone_that_is_no_number_ends_the_run(
 ):
     monkeypatch.setattr(
         training,
-        "_means",
+        "mean_losses",
         lambda *a: {"loss": 1.0, "pixel_loss": 1.0, "kl": 0.0, "disc_loss": float("nan")},
     )
     with pytest.raises(FloatingPointError, match="'disc_loss': nan"):
