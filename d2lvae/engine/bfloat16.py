@@ -10,16 +10,16 @@ from ..storage.errors import ParameterError
 __all__ = ["check_precision", "has_bfloat16", "in_bfloat16"]
 
 FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
-FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU", "elemwise_add"  # compute in what they are given
+FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU", "elemwise_add"  # compute in what they get
 
 
 def check_precision(precision):
     """Raise ParameterError where bfloat16 is asked for and the processor does not compute in it."""
     if precision == "bfloat16" and not has_bfloat16():
         raise ParameterError(
-            "precision 'bfloat16' needs a processor that computes in it (on Linux, with avx512_bf16 "
-            "among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since Zen 4); this "
-            "one does not. For example: -p precision float32"
+            "precision 'bfloat16' needs a processor that computes in it (on Linux, with "
+            "avx512_bf16 among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since "
+            "Zen 4); this one does not. For example: -p precision float32"
         )
 
 

@@ -1,4 +1,4 @@
-"""Layers: dense ones that are fast on a processor, and a convolution that doubles an image's size."""
+"""Layers: dense ones, fast on a processor, and a convolution that doubles an image's size."""
 
 import functools
 

@@ -35,7 +35,7 @@ class Rule(typing.NamedTuple):
     example: str
 
     def check(self, name, value):
-        """The value of the parameter `name` as Python's own; a ParameterError says what is right."""
+        """The parameter's value as Python's own; a ParameterError says what would be right."""
         value = self.plain(value)
         if not self.allows(value):
             raise ParameterError(self.refusal(name, value))
@@ -128,7 +128,10 @@ def close_choices(value, choices):
 
 
 def check_names(names, where, listed, accepted):
-    """Raise ParameterError for a name that is no parameter: which one may be meant, and which are."""
+    """Raise ParameterError where none is listed, or for a name that is no parameter.
+
+    It says which one may be meant, and which there are.
+    """
     if not listed:
         raise ParameterError(
             "no parameters found: run the first cell, which sets them, before this one"
