@@ -18,9 +18,10 @@ class Discriminator(Net):
     """What all discriminators share.
 
     One of one's own calls ``super().__init__(image_shape, **sizes)``, where `sizes` are all other
-    arguments that it was made with, by name, and sets `body` or has a `hybrid_forward` of its own.
-    To be compared in (`learned_loss` 'features' or 'both') it has a method `features` as well.  Its
-    class must be defined before :func:`d2lvae.load_net` can load it.
+    arguments that it was made with, by name, and sets `body` or has a `hybrid_forward` of its own,
+    from images (N, C, H, W) in [0, 1] to logits (N,).  To be compared in (`learned_loss` 'features'
+    or 'both') it has a method `features` as well.  Its class must be defined before
+    :func:`d2lvae.load_net` can load it.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class ConvDisc(Discriminator):
             self.body.add(Dense(1, 16 * widths[-1]))
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> two convolutions, (N, 2 base_channels, H/4, W/4)."""
+        """Images (N, C, H, W) in [0, 1] -> (N, 2 base_channels, H/4, W/4), by two convolutions."""
         return through(list(self.body)[:5], images)
 
 

@@ -188,9 +188,8 @@ class FeatureStep(AdversarialStep):
 
     def feature_loss(self, real, fake):
         """The distance of images in the discriminator's features, summed, (1,)."""
-        both = namespace(real).concat(
-            real, fake, dim=0
-        )  # in one batch, so that BatchNorm treats both alike
+        # In one batch, so that BatchNorm treats both alike.
+        both = namespace(real).concat(real, fake, dim=0)
         return losses.feature_distance(*self.disc.features(both).split(2, axis=0)).sum()
 
     def sample(self, latents):
