@@ -6,7 +6,7 @@ import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae import losses, training
+from d2lvae import losses
 from d2lvae.evaluation import classifier, metrics, quality
 from d2lvae.storage.records import RunError
 from helpers import fit
@@ -74,7 +74,7 @@ def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
 
 def test_losses_are_those_of_the_definition_and_depend_on_the_seed(tiny, small_vae):
     vae = small_vae()
-    training.initialize(vae, 0)
+    d2lvae.initialize(vae, 0)
     images = tiny.validation[:100]
     found = quality.validation_losses(vae, images, losses.bce, 3)
     assert found == quality.validation_losses(vae, images, "bce", 3)
@@ -99,7 +99,7 @@ def test_losses_are_those_that_fit_recorded(config, tiny, small_vae):
 
 def test_random_numbers_of_others_are_left_alone(tiny, small_vae):
     vae = small_vae()
-    training.initialize(vae, 0)
+    d2lvae.initialize(vae, 0)
     quality.quality(vae, tiny)  # the classifier is kept now
     for seed in (mx.random.seed, np.random.seed):
         seed(7)
