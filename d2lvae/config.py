@@ -6,11 +6,11 @@ The names are those of the notebooks' parameters cells and of papermill's `-p`.
 import dataclasses
 from typing import Callable, Optional, Union
 
-from .engine import bfloat16
+from .engine.bfloat16 import check_precision
 from .engine.model_zoo import RESNETS
 from .storage import notebook as cells
 from .storage.errors import ParameterError
-from .storage.rules import one_of, parameter, rate, text, unknown_name, weight, whole
+from .storage.rules import check_names, one_of, own_loss, parameter, rate, text, weight, whole
 
 __all__ = ["Config", "ParameterError", "validate"]
 
@@ -82,14 +82,9 @@ class Config:
     def from_dict(cls, values):
         """A configuration from parameters by name, as Python's or numpy's numbers.
 
-        Raises
-        ------
-        ParameterError
-            A name that is no parameter's, or a value that is not right.
+        Raises what :class:`Config` raises, and for a name that is no parameter's.
         """
-        for name in values:
-            if name not in RULES:
-                raise ParameterError(unknown_name(name, "any notebook", RULES, RULES))
+        check_names(values, "any notebook", RULES, RULES)
         return cls(**values)
 
     @classmethod
@@ -107,22 +102,13 @@ class Config:
         Config
             It knows its notebook, so that `fit` can tell what has changed since.
 
-        Raises
-        ------
-        ParameterError
-            Naming the parameter, what was found and what is expected.
+        Raises what :class:`Config` raises, and for names that are no parameters of this notebook.
         """
         listed, injected = cells.parameter_names(namespace, RULES)
         declared = [name for name in listed if name in RULES]
-        if not declared:
-            raise ParameterError(
-                "no parameters found: run the first cell, which sets them, before this one"
-            )
         calls_fit = "epochs" in declared and "num_seeds" not in declared  # not in the study's
         accepted = {*declared, *(OF_FIT if calls_fit else ())}
-        for name in (*listed, *injected):
-            if name not in accepted:
-                raise ParameterError(unknown_name(name, "this notebook", declared, accepted))
+        check_names((*listed, *injected), "this notebook", declared, accepted)
         given = {name: namespace[name] for name in (*declared, *injected)}
         return cls(notebook=namespace, given=given, **given)
 
@@ -134,11 +120,7 @@ class Config:
         ParameterError
             Naming each that has changed, then and now.
         """
-        changed = [
-            f"{name} is {repr(self.notebook[name])[:80]} now and was {value!r}"
-            for name, value in self.given.items()
-            if repr((self.notebook or {}).get(name, value)) != repr(value)
-        ]
+        changed = cells.changes(self.notebook or {}, self.given)
         if changed:
             raise ParameterError(
                 f"parameters have changed since config was made: {'; '.join(changed)}. Run the "
@@ -162,25 +144,8 @@ def validate(name, value):
         It is of the wrong type or out of range; the message says what is right.
     """
     if name == "pixel_loss" and callable(value):
-        return _named(value)
-    value = RULES[name].plain(value)
-    if not RULES[name].allows(value):
-        raise ParameterError(RULES[name].refusal(name, value))
-    if name == "precision" and value == "bfloat16" and not bfloat16.has_bfloat16():
-        raise ParameterError(
-            f"{name} 'bfloat16' needs a processor that computes in it (on Linux, with avx512_bf16 "
-            "among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since Zen 4); this "
-            "one does not. For example: -p precision float32"
-        )
+        return own_loss(value, RULES[name].choices)
+    value = RULES[name].check(name, value)
+    if name == "precision":
+        check_precision(value)
     return value
-
-
-def _named(pixel_loss):
-    """A loss of one's own, whose name stands in records and folder names."""
-    name = getattr(pixel_loss, "__name__", repr(pixel_loss))
-    if not name.isidentifier() or name in RULES["pixel_loss"].choices:
-        raise ParameterError(
-            f"pixel_loss as a function needs a name of its own; found {name!r}. "
-            "Write def my_loss(logits, images): ..."
-        )
-    return pixel_loss

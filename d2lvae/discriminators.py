@@ -7,45 +7,41 @@ similarity metric of Larsen et al. (arXiv 1512.09300) compares them.
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense
+from .engine.layers import Dense, dense_layers, num_halvings, through
 from .engine.model_zoo import resnet
 from .storage.nets import Net
-from .vae import num_halvings
 
 __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
-
-
-def _through(layers, images):
-    """What a sequence of layers makes of images."""
-    for layer in layers:
-        images = layer(images)
-    return images
 
 
 class Discriminator(Net):
     """What all discriminators share.
 
     One of one's own calls ``super().__init__(image_shape, **sizes)``, where `sizes` are all other
-    arguments that it was made with, by name, and has a `hybrid_forward` from images (N, C, H, W) in
-    [0, 1] to logits (N,). To be compared in (`learned_loss` 'features' or 'both') it has a method
-    `features` as well. Its class must be defined before :func:`d2lvae.load_net` can load it.
+    arguments that it was made with, by name, and sets `body` or has a `hybrid_forward` of its own,
+    from images (N, C, H, W) in [0, 1] to logits (N,).  To be compared in (`learned_loss` 'features'
+    or 'both') it has a method `features` as well.  Its class must be defined before
+    :func:`d2lvae.load_net` can load it.
 
     Parameters
     ----------
-    image_shape : tuple of int
-        (C, H, W) of the images.
+    image_shape : tuple of int, (C, H, W)
     **sizes
-        What else a subclass is made with.
+        What else a subclass is made with; `config` records it (:class:`d2lvae.storage.nets.Net`).
 
     Attributes
     ----------
-    config : dict
-        What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
+    body : HybridBlock
+        (N, C, H, W) images to one number each.
     """
+
+    def hybrid_forward(self, F, images):
+        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
+        return self.body(images).reshape((-1,))
 
 
 class DenseLogReg(Discriminator):
-    """Logistic regression on dense hidden layers: the original project's "dense logistic regressor".
+    """Logistic regression on dense hidden layers: the original's "dense logistic regressor".
 
     Parameters
     ----------
@@ -53,32 +49,25 @@ class DenseLogReg(Discriminator):
         Hidden layers with ReLU; 1 in the original's experiments.
     num_hiddens : int
         Their width; 200 on MNIST, 1024 on faces.
-    image_shape : tuple of int
-        (C, H, W) of the images.
+    image_shape : tuple of int, (C, H, W)
     """
 
     def __init__(self, num_layers=1, num_hiddens=200, image_shape=(1, 28, 28), **kwargs):
         super().__init__(image_shape, num_layers=num_layers, num_hiddens=num_hiddens, **kwargs)
         channels, height, width = self.image_shape
-        in_units = channels * height * width
         with self.name_scope():
-            self.body = nn.HybridSequential(prefix="")
-            for _ in range(num_layers):
-                self.body.add(Dense(num_hiddens, in_units, activation="relu"))
-                in_units = num_hiddens
-            self.body.add(Dense(1, in_units))
+            self.body = dense_layers(num_layers, num_hiddens, channels * height * width, 1)
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens); without hidden layers the images themselves."""
-        return _through(list(self.body)[:-1], images)
+        """Images (N, C, H, W) in [0, 1] -> the last hidden layer, (N, num_hiddens).
 
-    def hybrid_forward(self, F, images):
-        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
-        return self.body(images).reshape((-1,))
+        Without hidden layers these are the images themselves.
+        """
+        return through(list(self.body)[:-1], images)
 
 
 class ConvDisc(Discriminator):
-    """Strided convolutions with LeakyReLU: the original project's convolutional discriminator, as in DCGAN.
+    """Strided convolutions with LeakyReLU, as in DCGAN: the original's convolutional discriminator.
 
     Each convolution (4 x 4, stride 2) halves the image and doubles the channels, from
     `base_channels` on, with BatchNorm (but on the first) and LeakyReLU of slope 0.2; the 4 x 4
@@ -88,8 +77,7 @@ class ConvDisc(Discriminator):
     ----------
     base_channels : int
         Channels after the first convolution; 16 in the original's experiment.
-    image_shape : tuple of int
-        (C, H, W) with H = W = 32, 64 or 128.
+    image_shape : tuple of int, (C, H, W) with H = W = 32, 64 or 128
 
     Raises
     ------
@@ -115,24 +103,19 @@ class ConvDisc(Discriminator):
             self.body.add(Dense(1, 16 * widths[-1]))
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> what the second convolution makes of them, (N, 2 base_channels, H / 4, W / 4)."""
-        return _through(list(self.body)[:5], images)
-
-    def hybrid_forward(self, F, images):
-        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
-        return self.body(images).reshape((-1,))
+        """Images (N, C, H, W) in [0, 1] -> (N, 2 base_channels, H/4, W/4), by two convolutions."""
+        return through(list(self.body)[:5], images)
 
 
 class ResNetDisc(Discriminator):
-    """A ResNet of gluoncv's with one output and new weights: the original project's "ResNet".
+    """A ResNet of gluoncv's with one output and new weights: the original's "ResNet".
 
     Parameters
     ----------
     name : str
         One of :data:`d2lvae.engine.model_zoo.RESNETS`, such as 'resnet18_v1' (11.2 million weights)
         or 'cifar_resnet20_v1' (0.3 million).
-    image_shape : tuple of int
-        (C, H, W) of the images, at least 32 x 32.
+    image_shape : tuple of int, (C, H, W), at least 32 x 32
 
     Raises
     ------
@@ -151,11 +134,7 @@ class ResNetDisc(Discriminator):
         self.infer_shape(mx.nd.zeros((1, *self.image_shape)))  # its layers' input widths
 
     def features(self, images):
-        """Images (N, C, H, W) in [0, 1] -> its first stage, (N, 64, 16, 16) for ResNet-18 and 64 x 64."""
+        """Images (N, C, H, W) in [0, 1] -> its first stage; of ResNet-18 (N, 64, H/4, W/4)."""
         layers = list(getattr(self.body, "features", self.body)._children.values())
         first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.HybridSequential))
-        return _through(layers[: first + 1], images)
-
-    def hybrid_forward(self, F, images):
-        """Images (N, C, H, W) in [0, 1] -> logits (N,)."""
-        return self.body(images).reshape((-1,))
+        return through(layers[: first + 1], images)

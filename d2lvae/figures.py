@@ -6,9 +6,8 @@ Colours are from Okabe and Ito's set, which colour-blind readers can tell apart.
 import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-from .storage.png import blank, place, to_pil, to_uint8
+from .storage.png import blank, place, show_file, to_pil, to_uint8
 
 __all__ = ["show_file", "show_history", "show_images", "show_reconstructions"]
 
@@ -88,12 +87,4 @@ def show_history(history, title, num_epochs=None):
         ax.legend()
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
-    return figure
-
-
-def show_file(path):
-    """An image file, dot for dot."""
-    with Image.open(path) as image:
-        figure = blank(*image.size)
-        place(figure, image, 0, 0, *image.size)
     return figure

@@ -22,15 +22,12 @@ def bce(logits, images):
 
     Parameters
     ----------
-    logits : NDArray or Symbol, shape (N, C, H, W)
-        What the decoder gives.
-    images : NDArray or Symbol, shape (N, C, H, W)
-        The images, in [0, 1].
+    logits, images : NDArray or Symbol, shape (N, C, H, W)
+        What the decoder gives, and the images in [0, 1].
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image.
+    NDArray or Symbol, shape (N,), nats an image
 
     References
     ----------
@@ -42,14 +39,7 @@ def bce(logits, images):
 def l2(logits, images):
     r"""Sum of squared differences, :math:`\sum_i (\mathrm{sigmoid}(l_i) - x_i)^2`, without a 1/2.
 
-    The original project's "L2 loss as PBP loss", as it was recorded.
-
-    Parameters
-    ----------
-    logits : NDArray or Symbol, shape (N, C, H, W)
-        What the decoder gives; the sigmoid is taken here.
-    images : NDArray or Symbol, shape (N, C, H, W)
-        The images, in [0, 1].
+    The original's "L2 loss as PBP loss", as it was recorded.  Parameters as of :func:`bce`.
 
     Returns
     -------
@@ -71,8 +61,7 @@ def kl_divergence(mean, log_var):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image, at least 0.
+    NDArray or Symbol, shape (N,), nats an image, at least 0
 
     References
     ----------
@@ -97,8 +86,7 @@ def adversarial(logits, is_real):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image.
+    NDArray or Symbol, shape (N,), nats an image
 
     References
     ----------
@@ -112,8 +100,8 @@ def feature_distance(features, other_features):
 
     .. math:: \frac12 \sum_j \big(D_j(x) - D_j(\hat x)\big)^2
 
-    The learned similarity metric: the negative log-likelihood, up to a constant, of the original's features under a
-    Gaussian of variance 1 around the reconstruction's.
+    The learned similarity metric: up to a constant the negative log-likelihood of the image's
+    features under a Gaussian of variance 1 around the reconstruction's.
 
     Parameters
     ----------
@@ -122,13 +110,12 @@ def feature_distance(features, other_features):
 
     Returns
     -------
-    NDArray or Symbol, shape (N,)
-        Nats an image.
+    NDArray or Symbol, shape (N,), nats an image
 
     References
     ----------
-    Larsen, Sonderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric",
-    arXiv 1512.09300, equations 6 and 7.
+    Larsen, Sonderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned
+    similarity metric", arXiv 1512.09300, equations 6 and 7.
     """
     return sum_per_image((features - other_features).square()) * 0.5
 

@@ -4,14 +4,13 @@ Each is what one would write in a notebook's cell, and `notebooks/mnist_densevae
 The losses are functions of their own, which :func:`d2lvae.engine.hybridize.hybridize` compiles.
 """
 
-import functools
-
 import mxnet as mx
 from mxnet import autograd
 
 from . import losses
 from .engine.adam import Adam
 from .engine.hybridize import apart, hybridize
+from .engine.operators import constant, namespace
 
 __all__ = ["AdversarialStep", "BothStep", "FeatureStep", "VAEStep"]
 
@@ -21,10 +20,8 @@ class VAEStep:
 
     Parameters
     ----------
-    vae : VAE
-        Initialised.
-    pixel_loss : callable
-        Logits and images (N, C, H, W) -> (N,), nats per image.
+    vae : VAE, initialised
+    pixel_loss : callable, logits and images (N, C, H, W) -> (N,), nats per image
     pixel_weight, kl_weight : float
         What the two losses are multiplied by.
     lr : float
@@ -75,8 +72,7 @@ class VAEStep:
 
         Parameters
         ----------
-        images : NDArray, float32, shape (N, C, H, W)
-            In [0, 1].
+        images : NDArray, float32, shape (N, C, H, W), in [0, 1]
         batch_size : int
             N; or, of several workers that share a minibatch, the number of images of all.
         *noise : NDArray, shape (N, L)
@@ -93,7 +89,7 @@ class VAEStep:
 
     def _learn(self, batch_size, **found):
         """One step of the VAE down the weighted sum of its losses."""
-        weights = [_constant(self.weights[name], loss.context) for name, loss in found.items()]
+        weights = [constant(self.weights[name], loss.context) for name, loss in found.items()]
         autograd.backward(list(found.values()), weights)  # a weight is the loss's own gradient
         self.trainers["vae"].step(batch_size)
         return found
@@ -102,12 +98,11 @@ class VAEStep:
 class AdversarialStep(VAEStep):
     """A discriminator learns to tell images from reconstructions, and the VAE to deceive it.
 
-    The original's recipe.  One forward pass of the VAE serves both nets: d2l's `update_D` and `update_G` in one.
+    The original's recipe: d2l's `update_D` and `update_G`, with one forward pass of the VAE.
 
     Parameters
     ----------
-    vae : VAE
-    disc : Discriminator
+    vae, disc : VAE, Discriminator
         Both initialised, on one device.
     disc_weight : float
         What the adversarial loss is multiplied by.
@@ -167,19 +162,16 @@ class AdversarialStep(VAEStep):
 
 
 class FeatureStep(AdversarialStep):
-    """The VAE learns to agree with an image in the discriminator's hidden layer, not only in pixels.
+    """The VAE learns to agree with an image in the discriminator's features, not only in pixels.
 
-    The discriminator learns from images decoded from the prior as well; what it says teaches nobody.
+    The discriminator learns from images decoded from the prior as well; its logits teach nobody.
 
     Parameters
     ----------
-    vae : VAE
-    disc : Discriminator
-        With a method `features`.
     feature_weight : float
         What the distance of features is multiplied by.
-    **options
-        As of :class:`AdversarialStep`.
+    vae, disc, **options
+        As of :class:`AdversarialStep`; the discriminator has a method `features`.
 
     References
     ----------
@@ -196,8 +188,8 @@ class FeatureStep(AdversarialStep):
 
     def feature_loss(self, real, fake):
         """The distance of images in the discriminator's features, summed, (1,)."""
-        F = mx.nd if isinstance(real, mx.nd.NDArray) else mx.sym
-        both = F.concat(real, fake, dim=0)  # in one batch, so that BatchNorm treats both alike
+        # In one batch, so that BatchNorm treats both alike.
+        both = namespace(real).concat(real, fake, dim=0)
         return losses.feature_distance(*self.disc.features(both).split(2, axis=0)).sum()
 
     def sample(self, latents):
@@ -208,26 +200,21 @@ class FeatureStep(AdversarialStep):
         """Learn from one minibatch; see :meth:`VAEStep.update`.  A second noise is the prior's."""
         with autograd.record():
             pixel, kl, fake = self.vae_losses(images, *noise[:1])
+        shape = len(images), self.vae.num_latents
+        prior = noise[1:] or [mx.nd.random.normal(shape=shape, ctx=images.context)]
         with autograd.train_mode():
-            sample = self.sample(self._prior(images, *noise[1:]))
+            sample = self.sample(*prior)
         disc_loss = self._learn_to_tell(batch_size, images, fake, sample)
         with autograd.record():
             feature = self.feature_loss(images, fake)
         found = self._learn(batch_size, pixel_loss=pixel, kl=kl, feature_loss=feature)
         return {**found, "disc_loss": disc_loss}
 
-    def _prior(self, images, noise=None):
-        """Latents (N, L) from N(0, 1)."""
-        shape = len(images), self.vae.num_latents
-        return mx.nd.random.normal(shape=shape, ctx=images.context) if noise is None else noise
-
 
 class BothStep(FeatureStep):
     """Features and adversarial loss; the latter, also on samples, teaches the decoder alone.
 
-    References
-    ----------
-    Larsen et al., arXiv 1512.09300, algorithm 1.
+    This is algorithm 1 of Larsen et al., arXiv 1512.09300.
     """
 
     def vae_losses(self, images, noise=None, prior=None):
@@ -235,7 +222,7 @@ class BothStep(FeatureStep):
 
         Reconstructions; the same without a way back to the encoder; samples from the prior.
         """
-        F = mx.nd if isinstance(images, mx.nd.NDArray) else mx.sym
+        F = namespace(images)
         mean, log_var = self.vae.encode(images)
         latents = self.vae.reparameterize(mean, log_var, noise)
         prior = F.random.normal_like(mean) if prior is None else prior
@@ -252,17 +239,11 @@ class BothStep(FeatureStep):
         with autograd.record():
             feature = self.feature_loss(images, fake)
             adversarial = self.adversarial_loss(again, sample)
-        found = self._learn(
-            batch_size, pixel_loss=pixel, kl=kl, adversarial_loss=adversarial, feature_loss=feature
-        )
+        learned = dict(adversarial_loss=adversarial, feature_loss=feature)
+        found = self._learn(batch_size, pixel_loss=pixel, kl=kl, **learned)
         return {**found, "disc_loss": disc_loss}
 
 
 def _mean(parts):
     """The mean of one or two losses."""
     return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) * 0.5
-
-
-@functools.lru_cache(maxsize=None)
-def _constant(value, ctx):
-    return mx.nd.full((1,), value, ctx=ctx)

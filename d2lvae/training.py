@@ -9,14 +9,14 @@ import numpy as np
 from . import losses
 from .engine.hybridize import hybridize
 from .engine.interrupt import interruptible
+from .engine.operators import unit_images
 from .engine.process_group import SINGLE
 from .engine.progress import Report
 from .engine.threads import Neighbours
 from .steps import AdversarialStep, BothStep, FeatureStep, VAEStep
 from .storage.weights import spawn_seeds
 
-__all__ = ["learn", "mean_losses", "minibatches", "on_device", "train", "unit_images"]
-
+__all__ = ["learn", "make_step", "mean_losses", "minibatches", "train"]
 
 RECIPES = {"adversarial": AdversarialStep, "features": FeatureStep, "both": BothStep}
 
@@ -26,34 +26,22 @@ def make_step(vae, disc, settings, pixel_loss=None, allreduce=None):
 
     Parameters
     ----------
-    vae : VAE
-    disc : Discriminator or None
-        Both initialised.
+    vae, disc : VAE, Discriminator or None
+        Initialised.
     settings : dict
         Arguments of the recipe by name, `learned_loss` and perhaps `precision`.
     pixel_loss, allreduce : callable, optional
         The former in place of the one that the settings name.
     """
-    names = {"lr", "pixel_weight", "kl_weight"}
-    if disc is not None:
-        names |= {"disc_weight", "disc_lr", "feature_weight"}
-    options = {name: settings[name] for name in names & set(settings)}
+    names = ["lr", "pixel_weight", "kl_weight"]
+    names += [] if disc is None else ["disc_weight", "disc_lr", "feature_weight"]
+    options = {name: settings[name] for name in names if name in settings}
     options["pixel_loss"] = pixel_loss or losses.PIXEL_LOSSES[settings["pixel_loss"]]
     compiled = functools.partial(hybridize, precision=settings.get("precision", "float32"))
     options.update(hybridize=compiled, allreduce=allreduce)
     if disc is None:
         return VAEStep(vae, **options)
     return RECIPES[settings.get("learned_loss", "adversarial")](vae, disc, **options)
-
-
-def on_device(array, ctx):
-    """A numpy array as an NDArray, without the wait for the engine that `mx.nd.array` has."""
-    return mx.nd.from_numpy(np.array(array, order="C"), zero_copy=True).as_in_context(ctx)
-
-
-def unit_images(images, ctx):
-    """uint8 images (N, C, H, W), a numpy array -> float32 ones in [0, 1], an NDArray."""
-    return on_device(images, ctx).astype("float32") / 255
 
 
 def minibatches(images, batch_size, seed, epoch):
@@ -145,11 +133,9 @@ def train(step, images, settings, history, on_epoch, report=None, group=SINGLE, 
             means = mean_losses(found, len(images), step.weights, group)
             _check_finite(means, epoch, settings["lr"])
             seconds = time.monotonic() - started
-            speed = {
-                "seconds": round(seconds, 3),
-                "images_per_second": round(len(images) / seconds, 1),
-            }
-            history.append({"epoch": epoch, **means, **speed})
+            speed = round(len(images) / seconds, 1)
+            timed = {"seconds": round(seconds, 3), "images_per_second": speed}
+            history.append({"epoch": epoch, **means, **timed})
             on_epoch()
             report.epoch()
             report.say(neighbours.advice())
@@ -174,14 +160,11 @@ def mean_losses(found, num_images, weights, group=SINGLE):
     dict
         'loss', what the VAE minimises, then its parts and the discriminator's loss.
     """
-    names = list(found[0])
-    sums = [
-        float(mx.nd.concat(*(one[name] for one in found), dim=0).asnumpy().sum(dtype=np.float64))
-        for name in names
-    ]
+    arrays = [mx.nd.concat(*(one[name] for one in found), dim=0) for name in found[0]]
+    sums = [float(array.asnumpy().sum(dtype=np.float64)) for array in arrays]
     totals = np.sum(group.allgather(sums), axis=0) / num_images
-    means = dict(zip(names, map(float, totals)))
-    return {"loss": sum(weights[name] * means[name] for name in names if name in weights), **means}
+    means = dict(zip(found[0], map(float, totals)))
+    return {"loss": sum(weights[name] * means[name] for name in means if name in weights), **means}
 
 
 def _check_finite(means, epoch, lr):

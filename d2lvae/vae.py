@@ -7,41 +7,28 @@ Every VAE is an encoder and a decoder, two blocks of its own making; all that is
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense, ResizeConv
-from .engine.operators import check_unit_range
+from .engine.layers import UPSAMPLING, Dense, dense_layers, num_halvings
+from .engine.operators import check_unit_range, namespace
 from .storage.nets import Net
 
-__all__ = ["VAE", "DenseVAE", "ConvVAE", "num_halvings"]
-
-
-def _hidden_layers(num_layers, num_hiddens, in_units):
-    """`num_layers` dense layers with ReLU, and the width that the last one gives."""
-    layers = nn.HybridSequential(prefix="")
-    for _ in range(num_layers):
-        layers.add(Dense(num_hiddens, in_units, activation="relu"))
-        in_units = num_hiddens
-    return layers, in_units
+__all__ = ["VAE", "DenseVAE", "ConvVAE"]
 
 
 class VAE(Net):
     """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.
 
-    A VAE of one's own has everything that the package's have (training, resuming, loading, export) if
-
-    - it calls ``super().__init__(num_latents, image_shape, **sizes)``, where `sizes` are all other
-      arguments that it was made with, by name (numbers and texts);
-    - it sets `encoder` and `decoder` within ``self.name_scope()``.
-
-    Its class must be defined before :func:`d2lvae.load_net` can load it.
+    One of one's own calls ``super().__init__(num_latents, image_shape, **sizes)``, where `sizes`
+    are all other arguments that it was made with, by name (numbers and texts), and sets the two
+    within ``self.name_scope()``.  Then it is trained, resumed, loaded and exported as the package's
+    own are.  Its class must be defined before :func:`d2lvae.load_net` can load it.
 
     Parameters
     ----------
     num_latents : int
         The number L of latents.
-    image_shape : tuple of int
-        (C, H, W) of the images.
+    image_shape : tuple of int, (C, H, W)
     **sizes
-        What else a subclass is made with.
+        What else a subclass is made with; `config` records it (:class:`d2lvae.storage.nets.Net`).
 
     Attributes
     ----------
@@ -49,8 +36,6 @@ class VAE(Net):
         (N, C, H, W) images to (N, 2L): means, then log-variances, with no activation on them.
     decoder : HybridBlock
         (N, L) latents to logits with C*H*W numbers an image, in any shape.
-    config : dict
-        What :func:`d2lvae.storage.nets.from_config` needs to make the same net again.
 
     References
     ----------
@@ -85,8 +70,7 @@ class VAE(Net):
         The noise (N, L), standard normal, is drawn anew if none is given.
         """
         if noise is None:
-            F = mx.nd if isinstance(mean, mx.nd.NDArray) else mx.sym
-            noise = F.random.normal_like(mean)
+            noise = namespace(mean).random.normal_like(mean)
         return mean + (log_var * 0.5).exp() * noise
 
     def decode(self, latents):
@@ -112,19 +96,9 @@ class VAE(Net):
         return self.decode(latents).sigmoid()
 
     def interpolate(self, start, end, num_steps=10):
-        """Walk in a straight line between two images' means.
+        """Two images (1, C, H, W) -> (num_steps, C, H, W) in [0, 1], from one to the other.
 
-        Parameters
-        ----------
-        start, end : NDArray, shape (1, C, H, W)
-            The images at the two ends.
-        num_steps : int
-            Images on the way, both ends' reconstructions included.
-
-        Returns
-        -------
-        NDArray, shape (num_steps, C, H, W)
-            In [0, 1].
+        Decoded from points on the straight line between the two means, both ends included.
         """
         (start, _), (end, _) = self.encode(start), self.encode(end)
         share = mx.nd.linspace(0, 1, num_steps, ctx=start.context).reshape((-1, 1))
@@ -132,10 +106,7 @@ class VAE(Net):
 
 
 class DenseVAE(VAE):
-    """Dense layers all the way: the original project's "Dense VAE".
-
-    The encoder is `num_layers` dense layers of `num_hiddens` with ReLU and one of 2L without; the
-    decoder is as many, and one of C*H*W logits.
+    """Dense layers all the way, with ReLU between them: the original's "Dense VAE".
 
     Parameters
     ----------
@@ -145,8 +116,7 @@ class DenseVAE(VAE):
         Hidden layers in the encoder, and again in the decoder; 3 on MNIST, 5 on faces.
     num_hiddens : int
         Their width; 400 on MNIST, 1024 on faces.
-    image_shape : tuple of int
-        (C, H, W).
+    image_shape : tuple of int, (C, H, W)
     """
 
     def __init__(
@@ -158,36 +128,17 @@ class DenseVAE(VAE):
         channels, height, width = self.image_shape
         num_pixels = channels * height * width
         with self.name_scope():
-            self.encoder, out = _hidden_layers(num_layers, num_hiddens, num_pixels)
-            self.encoder.add(Dense(2 * num_latents, out))
-            self.decoder, out = _hidden_layers(num_layers, num_hiddens, num_latents)
-            self.decoder.add(Dense(num_pixels, out))
-
-
-def num_halvings(image_shape):
-    """How often strided convolutions halve an image of (C, H, W) until 4 x 4 are left.
-
-    Raises
-    ------
-    ValueError
-        Not a square with a side of 32, 64 or 128.
-    """
-    channels, height, width = image_shape
-    if height != width or height not in (32, 64, 128):
-        raise ValueError(
-            f"convolutional nets take images of 32 x 32, 64 x 64 or 128 x 128 (image_size); "
-            f"found {height} x {width}"
-        )
-    return height.bit_length() - 3
+            self.encoder = dense_layers(num_layers, num_hiddens, num_pixels, 2 * num_latents)
+            self.decoder = dense_layers(num_layers, num_hiddens, num_latents, num_pixels)
 
 
 class ConvVAE(VAE):
-    """Convolutions all the way: strided ones in the encoder, transposed ones, as in DCGAN, in the decoder.
+    """Convolutions all the way, as in DCGAN: strided ones and back transposed ones.
 
     Each of the encoder's convolutions (4 x 4, stride 2) halves the image and doubles the channels,
-    from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer gives
-    2L numbers with neither on them.  The decoder goes the same way back.  At the size of 64 x 64,
-    512 latents and 32 base channels that makes 7.7 million weights.
+    from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer
+    gives 2L numbers with neither on them.  The decoder goes the same way back.  At the size of
+    64 x 64, 512 latents and 32 base channels that makes 7.7 million weights.
 
     Parameters
     ----------
@@ -195,11 +146,10 @@ class ConvVAE(VAE):
         L; 512 or, against a discriminator, 256 in the original's experiments.
     base_channels : int
         Channels of the largest hidden layers; 32 or 16.
-    image_shape : tuple of int
-        (C, H, W) with H = W = 32, 64 or 128.
+    image_shape : tuple of int, (C, H, W) with H = W = 32, 64 or 128
     upsampling : str
-        'transposed', as in the original, or 'resize': the decoder's doublings are :class:`d2lvae.engine.layers.ResizeConv`,
-        which cannot draw a checkerboard by themselves.
+        'transposed', as in the original, or 'resize': the decoder doubles by
+        :class:`d2lvae.engine.layers.ResizeConv`, which draws no checkerboard by itself.
 
     Raises
     ------
@@ -222,21 +172,16 @@ class ConvVAE(VAE):
     ):
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling must be 'transposed' or 'resize'; found {upsampling!r}")
-        sizes = {
-            "base_channels": base_channels,
-            **({"upsampling": upsampling} if upsampling != "transposed" else {}),
-        }
-        super().__init__(num_latents, image_shape, **sizes, **kwargs)
+        if upsampling != "transposed":  # recorded where it is not the original's
+            kwargs = {"upsampling": upsampling, **kwargs}
+        super().__init__(num_latents, image_shape, base_channels=base_channels, **kwargs)
         widths = [base_channels * 2**i for i in range(num_halvings(image_shape))]
         channels = [self.image_shape[0], *widths]
         with self.name_scope():
             self.encoder = nn.HybridSequential(prefix="")
             for narrow, wide in zip(channels, widths):
-                self.encoder.add(
-                    nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow),
-                    nn.BatchNorm(in_channels=wide),
-                    nn.Activation("relu"),
-                )
+                self.encoder.add(nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow))
+                self.encoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
             self.encoder.add(Dense(2 * num_latents, 16 * widths[-1]))
             self.decoder = nn.HybridSequential(prefix="")
             self.decoder.add(
@@ -244,11 +189,6 @@ class ConvVAE(VAE):
                 nn.Conv2DTranspose(widths[-1], 4, 1, 0, use_bias=False, in_channels=num_latents),
             )
             for wide, narrow in zip(widths[::-1], channels[-2::-1]):
-                last = narrow == channels[0]
-                self.decoder.add(
-                    nn.BatchNorm(in_channels=wide),
-                    nn.Activation("relu"),
-                    ResizeConv(narrow, wide, use_bias=last)
-                    if upsampling == "resize"
-                    else nn.Conv2DTranspose(narrow, 4, 2, 1, use_bias=last, in_channels=wide),
-                )
+                double = UPSAMPLING[upsampling]
+                self.decoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
+                self.decoder.add(double(narrow, in_channels=wide, use_bias=narrow == channels[0]))

@@ -1,25 +1,30 @@
-"""Convolutions in bfloat16: half the bits, so twice the numbers in each of the processor's instructions."""
+"""Convolutions in bfloat16: half the bits, so twice the numbers in each instruction."""
 
 import json
 import pathlib
 
 import mxnet as mx
 
-__all__ = ["has_bfloat16", "in_bfloat16"]
+from ..storage.errors import ParameterError
 
-FEWEST_CHANNELS = (
-    16  # with fewer coming in, oneDNN 2.4's bfloat16 convolutions are slower than its float32 ones
-)
-FOLLOWERS = (
-    "BatchNorm",
-    "Activation",
-    "LeakyReLU",
-    "elemwise_add",
-)  # compute in what they are given
+__all__ = ["check_precision", "has_bfloat16", "in_bfloat16"]
+
+FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
+FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU", "elemwise_add"  # compute in what they get
+
+
+def check_precision(precision):
+    """Raise ParameterError where bfloat16 is asked for and the processor does not compute in it."""
+    if precision == "bfloat16" and not has_bfloat16():
+        raise ParameterError(
+            "precision 'bfloat16' needs a processor that computes in it (on Linux, with "
+            "avx512_bf16 among the flags in /proc/cpuinfo: Intel's since Cooper Lake, AMD's since "
+            "Zen 4); this one does not. For example: -p precision float32"
+        )
 
 
 def has_bfloat16():
-    """Whether the processor has bfloat16 instructions that oneDNN uses; False if it cannot be told."""
+    """Whether the processor has bfloat16 instructions that oneDNN uses; False if unknown."""
     try:
         return "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text().split()
     except OSError:  # not Linux
@@ -29,10 +34,12 @@ def has_bfloat16():
 def in_bfloat16(symbol, shapes):
     """The same computation with its convolutions, and what follows them, in bfloat16.
 
-    Convolutions round their images, weights and biases to 8 bits of mantissa and add up in float32; BatchNorm (its
-    statistics stay float32), activations, pooling and sums behind them stay in bfloat16. Everything else is as it was: dense
-    layers, transposed convolutions (which crash in MXNet 1.9's bfloat16), losses, and all weights and
-    gradients as the optimiser sees them. MXNet's own `amp.init` would do much the same, but to the whole process, and crashes on these nets.
+    Convolutions round their images, weights and biases to 8 bits of mantissa and add up in float32;
+    BatchNorm (its statistics stay float32), activations, pooling and sums behind them stay in
+    bfloat16. Everything else is as it was: dense layers, transposed convolutions (which crash in
+    MXNet 1.9's bfloat16), losses, and all weights and gradients as the optimiser sees them.
+    MXNet's own `amp.init` would do much the same, but to the whole process, and crashes on these
+    nets.
 
     Parameters
     ----------

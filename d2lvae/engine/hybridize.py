@@ -13,7 +13,8 @@ __all__ = ["apart", "eager", "hybridize"]
 def hybridize(function, nets, frozen=False, precision="float32"):
     """The same function, called as before, but computed as one graph.
 
-    It is traced with Symbols at the first call with inputs of new shapes; later calls only run the graph.
+    It is traced with Symbols at the first call with inputs of new shapes; later calls only run the
+    graph.
 
     Parameters
     ----------
@@ -95,7 +96,10 @@ def _trace(function, nets, inputs, frozen, precision):
 
 @contextlib.contextmanager
 def _statistics_fixed(nets):
-    """BatchNorm that is traced in this block normalises by the batch and keeps its running statistics: momentum 1."""
+    """BatchNorm that is traced in this block normalises by the batch and keeps its statistics.
+
+    Its momentum is 1 meanwhile, so that the running statistics stay.
+    """
     layers = [layer for net in nets for layer in _layers(net) if isinstance(layer, nn.BatchNorm)]
     momenta = [layer._kwargs["momentum"] for layer in layers]
     for layer in layers:
@@ -110,8 +114,8 @@ def _statistics_fixed(nets):
 def apart(net, *batches):
     """What a sequence of layers makes of several batches of one size.
 
-    BatchNorm takes each batch by itself, and only the first moves its running statistics.  The other
-    layers take all at once: MXNet 1.9 cannot add up a transposed convolution's gradients.
+    BatchNorm takes each batch by itself, and only the first moves its running statistics.  The
+    other layers take all at once: MXNet 1.9 cannot add up a transposed convolution's gradients.
 
     Parameters
     ----------

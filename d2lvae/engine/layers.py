@@ -1,10 +1,13 @@
-"""A dense layer that is fast on a processor, and a convolution that doubles an image's size."""
+"""Layers: dense ones, fast on a processor, and a convolution that doubles an image's size."""
+
+import functools
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["Dense", "ResizeConv", "projected_layers"]
+__all__ = ["UPSAMPLING", "Dense", "ResizeConv", "dense_layers", "num_halvings"]
+__all__ += ["projected_layers", "through"]
 
 WIDE = 2**20  # weights from which on the flipped product pays
 
@@ -42,6 +45,46 @@ class Dense(nn.Dense):
         return out if self.act is None else self.act(out)
 
 
+def dense_layers(num_layers, num_hiddens, in_units, out_units):
+    """`num_layers` dense layers of `num_hiddens` with ReLU, and one of `out_units` without.
+
+    Returns
+    -------
+    HybridSequential
+        (N, ...) with `in_units` numbers per image -> (N, out_units).
+    """
+    layers = nn.HybridSequential(prefix="")
+    for _ in range(num_layers):
+        layers.add(Dense(num_hiddens, in_units, activation="relu"))
+        in_units = num_hiddens
+    layers.add(Dense(out_units, in_units))
+    return layers
+
+
+def through(layers, images):
+    """What a sequence of layers makes of images."""
+    for layer in layers:
+        images = layer(images)
+    return images
+
+
+def num_halvings(image_shape):
+    """How often strided convolutions halve an image of (C, H, W) until 4 x 4 are left.
+
+    Raises
+    ------
+    ValueError
+        Not a square with a side of 32, 64 or 128.
+    """
+    channels, height, width = image_shape
+    if height != width or height not in (32, 64, 128):
+        raise ValueError(
+            f"convolutional nets take images of 32 x 32, 64 x 64 or 128 x 128 (image_size); "
+            f"found {height} x {width}"
+        )
+    return height.bit_length() - 3
+
+
 def _known_rows(x):
     """The length of a Symbol's first axis; 0 if it is not known, and for an NDArray."""
     if isinstance(x, mx.nd.NDArray):
@@ -51,7 +94,7 @@ def _known_rows(x):
 
 
 class ResizeConv(nn.Conv2DTranspose):
-    """An image of twice the size: each pixel becomes four equal ones, then comes a 3 x 3 convolution.
+    """An image of twice the size: each pixel becomes four equal ones, then a 3 x 3 convolution.
 
     A strided transposed convolution may weight the four outputs of an input differently, and so
     draws a checkerboard at little cost; this one treats all alike.  The two steps together are one
@@ -92,6 +135,8 @@ def _resize_projection():
 
 
 RESIZE_PROJECTION = _resize_projection()
+TRANSPOSED = functools.partial(nn.Conv2DTranspose, kernel_size=4, strides=2, padding=1)
+UPSAMPLING = {"transposed": TRANSPOSED, "resize": ResizeConv}  # each doubles an image's size
 
 
 def projected_layers(net):

@@ -33,7 +33,7 @@ def resnet(name, num_outputs):
 
 
 def _without_torch():
-    """gluoncv's models.  Where PyTorch 2 is installed it refuses to be imported: so it is hidden."""
+    """gluoncv's models.  Beside PyTorch 2 it refuses to be imported: so that is hidden."""
     hidden = {name: module for name, module in sys.modules.items() if name == "torch"}
     sys.modules["torch"] = None
     try:

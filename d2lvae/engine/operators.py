@@ -1,15 +1,23 @@
-"""What MXNet computes slowly by itself, in its faster ways; and a look at what goes into a net."""
+"""What MXNet computes slowly by itself, in its faster ways; and images as a net takes them."""
+
+import functools
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-__all__ = ["check_unit_range", "sigmoid", "softplus", "sum_per_image"]
+__all__ = ["check_unit_range", "constant", "namespace", "on_device", "sigmoid", "softplus"]
+__all__ += ["sum_per_image", "unit_images"]
+
+
+def namespace(values):
+    """The operators for NDArrays or for Symbols, whichever the values are."""
+    return mx.nd if isinstance(values, mx.nd.NDArray) else mx.sym
 
 
 def sum_per_image(values):
-    """(N, ...) -> (N,), as a product with ones, which MXNet computes many times faster than its own sum."""
-    F = mx.nd if isinstance(values, mx.nd.NDArray) else mx.sym
+    """(N, ...) -> (N,), as a product with ones: many times faster than MXNet's own sum."""
+    F = namespace(values)
     values = values.reshape((0, -1))
     ones = F.ones_like(values.slice_axis(axis=0, begin=0, end=1))
     return F.FullyConnected(values, ones, no_bias=True, num_hidden=1).reshape((-1,))
@@ -17,14 +25,28 @@ def sum_per_image(values):
 
 def sigmoid(logits):
     """1 / (1 + exp(-x)), many times faster than MXNet's operator of that name."""
-    F = mx.nd if isinstance(logits, mx.nd.NDArray) else mx.sym
-    return F.Activation(logits, act_type="sigmoid")
+    return namespace(logits).Activation(logits, act_type="sigmoid")
 
 
 def softplus(logits):
-    """log(1 + exp(x)), which does not overflow, in one pass; its gradient is sigmoid(x) everywhere."""
-    F = mx.nd if isinstance(logits, mx.nd.NDArray) else mx.sym
-    return F.Activation(logits, act_type="softrelu")
+    """log(1 + exp(x)) in one pass, without overflow; its gradient is sigmoid(x) everywhere."""
+    return namespace(logits).Activation(logits, act_type="softrelu")
+
+
+@functools.lru_cache(maxsize=None)
+def constant(value, ctx):
+    """A number as an NDArray (1,) on a device, made once."""
+    return mx.nd.full((1,), value, ctx=ctx)
+
+
+def on_device(array, ctx):
+    """A numpy array as an NDArray, without the wait for the engine that `mx.nd.array` has."""
+    return mx.nd.from_numpy(np.array(array, order="C"), zero_copy=True).as_in_context(ctx)
+
+
+def unit_images(images, ctx):
+    """uint8 images (N, C, H, W), a numpy array -> float32 ones in [0, 1], an NDArray."""
+    return on_device(images, ctx).astype("float32") / 255
 
 
 def check_unit_range(images):

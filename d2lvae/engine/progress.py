@@ -1,4 +1,7 @@
-"""What a person sees of a training: a line per epoch in a log, a bar on a terminal, images on a notebook's page."""
+"""What a person sees of a training: lines in a log, a bar on a terminal, images on a page.
+
+A log gets a line per epoch, and a page is a notebook's.
+"""
 
 import contextlib
 import sys
@@ -23,7 +26,7 @@ LABELS = {
 
 
 def is_interactive():
-    """Whether a person sees this process's output as it comes: at a terminal or in a notebook's page."""
+    """Whether a person sees this process's output as it comes: at a terminal or on a page."""
     return sys.stdout.isatty() or in_notebook()
 
 

@@ -1,4 +1,7 @@
-"""Processor threads: how many this process may use, settled before `import mxnet`, and whether it gets them."""
+"""Processor threads: how many this process may use, and whether it gets them.
+
+They are settled before `import mxnet`.
+"""
 
 import os
 import pathlib
@@ -17,12 +20,13 @@ class ThreadsError(ValueError):
 
 
 def settle():
-    """Choose MXNet's threads: one operator at a time, each on all cores (on half of them where there are many).
+    """Choose MXNet's threads: one operator at a time, each on all cores.
 
-    Convolutions and large dense layers gain more from that than from two operators at a time on one
-    core each; the small nets for digits hardly care.  OMP_NUM_THREADS stays as it is if the user has
-    set it; of a list for nested regions (`4,2`) the first number counts.  One worker is needed in any
-    case: MXNet 1.9 writes BatchNorm's running statistics without telling its other workers.
+    Where there are many cores it is half of them.  Convolutions and large dense layers gain more
+    from that than from two operators at a time on one core each; the small nets for digits hardly
+    care.  OMP_NUM_THREADS stays as it is if the user has set it; of a list for nested regions
+    (`4,2`) the first number counts.  One worker is needed in any case: MXNet 1.9 writes BatchNorm's
+    running statistics without telling its other workers.
 
     Raises
     ------
@@ -38,20 +42,22 @@ def settle():
     )
     if not all(re.fullmatch("[0-9]{1,4}", part) and 1 <= int(part) <= MOST for part in numbers):
         raise ThreadsError(
-            f"OMP_NUM_THREADS must be a whole number from 1 to {MOST}, or a list such as 4,2; found {given!r}. "
-            f"For example: OMP_NUM_THREADS={min(cores, 2)}, or unset it"
+            f"OMP_NUM_THREADS must be a whole number from 1 to {MOST}, or a list such as 4,2; "
+            f"found {given!r}. For example: OMP_NUM_THREADS={min(cores, 2)}, or unset it"
         )
     os.environ["OMP_NUM_THREADS"] = str(int(numbers[0]))
     os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
 
 
 def settings():
-    """The thread settings of this process, to be recorded with a run: the sums' rounding depends on them."""
+    """This process's thread settings, recorded with a run: the sums' rounding depends on them."""
     return {name: os.environ.get(name, "") for name in VARIABLES}
 
 
 def usable_cores(root="/"):
-    """Cores that this process may use: its affinity, and a container's quota of processor time, in whole cores, at least one.
+    """Cores that this process may use, at least one.
+
+    The fewest of its affinity and of a container's quotas of processor time, in whole cores.
 
     Parameters
     ----------
@@ -65,7 +71,10 @@ def usable_cores(root="/"):
 
 
 def _quotas(root):
-    """Every quota of processor time, in cores, that control groups (version 1 or 2) set for this process or above it."""
+    """Every quota of processor time, in cores, that is set for this process or above it.
+
+    Control groups, version 1 or 2, set it.
+    """
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, place = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -95,7 +104,10 @@ def _text(path):
 
 
 def seconds_waited(root="/"):
-    """Seconds that this process's threads have been ready to run and were kept waiting, since it began; 0 where Linux does not tell."""
+    """Seconds that this process's threads were ready to run and were kept waiting, since it began.
+
+    It is 0 where Linux does not tell.
+    """
     waited = [
         _text(task / "schedstat").split()
         for task in (pathlib.Path(root) / "proc/self/task").glob("*")
@@ -106,21 +118,19 @@ def seconds_waited(root="/"):
 class Neighbours:
     """Notices, epoch by epoch, that other programs take the processor from this one.
 
-    Threads of OpenMP spin while they wait for each other: beside a busy neighbour two threads may be
-    several times slower than one.
+    Threads of OpenMP spin while they wait for each other: beside a busy neighbour two threads may
+    be several times slower than one.
     """
 
-    LEAST_SECONDS, MUCH = (
-        2.0,
-        0.5,
-    )  # of an epoch; of its time (benchmarks/neighbours.py measures it)
+    # Of an epoch; of its time (benchmarks/neighbours.py measures it).
+    LEAST_SECONDS, MUCH = 2.0, 0.5
 
     def __init__(self, clock=time.monotonic, waited=seconds_waited):
         self.clock, self.waited, self.said = clock, waited, False
         self.began = clock(), waited()
 
     def advice(self):
-        """What to do, once, if threads were kept waiting since the last call; else an empty text."""
+        """What to do, once, if threads were kept waiting since the last call; else ''."""
         (then, before), self.began = self.began, (self.clock(), self.waited())
         seconds, share = (
             self.began[0] - then,
@@ -131,6 +141,6 @@ class Neighbours:
             return ""
         self.said = True
         return (
-            f"note: other programs are busy, and kept this one's {threads} threads waiting {share:.0%} of the time. "
-            "One thread may be faster: OMP_NUM_THREADS=1."
+            f"note: other programs are busy, and kept this one's {threads} threads waiting "
+            f"{share:.0%} of the time. One thread may be faster: OMP_NUM_THREADS=1."
         )

@@ -25,13 +25,14 @@ from mxnet.gluon import nn
 from .. import data
 from ..engine.adam import Adam
 from ..engine.layers import Dense
+from ..engine.operators import on_device
 from ..sources import synthetic_digits, synthetic_faces
 from ..storage import paths
 from ..storage.cache import read_cache, write_cache
 from ..storage.files import CheckpointError
 from ..storage.nets import get_weights, set_weights
 from ..storage.weights import initialize, prepare
-from ..training import minibatches, on_device
+from ..training import minibatches
 
 __all__ = ["Classifier", "classifier_for", "features", "accuracy"]
 

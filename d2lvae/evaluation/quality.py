@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from .. import losses
+from ..engine.operators import unit_images
 from ..runs import reconstruct
 from ..storage import paths
 from ..storage.files import read_json
@@ -17,7 +18,6 @@ from ..storage.readme import run_readme
 from ..storage.records import RunError
 from ..storage.results import write_text
 from ..storage.weights import spawn_seeds
-from ..training import unit_images
 from . import classifier, metrics
 from .figures import MEASURES
 

@@ -1,6 +1,15 @@
-"""A run's folder: held by one process, its checkpoint found, a finished run put in an earlier one's place.
+"""A run's folder: held by one process, its checkpoint found, an earlier run replaced.
 
-A run is in `unfinished` until it has come to its end; only then it takes the place of an earlier one.
+results/own/images/<nets>_on_<data>/<numbers>/
+    0.png ... 9.png          reconstructions of the first ten validation images
+    test_0.png ...           the originals (of a real data set: not for git)
+    originals_and_reconstructions.png  (likewise)
+    reconstructions.png, samples.png, loss.png
+    history.csv, metrics.json, README.md
+    vae.npz, disc.npz, checkpoint*.npz  (not for git)
+    unfinished/              the same of a run that has not come to its end
+
+Only a run that has come to its end takes the place of an earlier one.
 """
 
 import contextlib
@@ -13,7 +22,7 @@ from .files import Busy, atomic_write, file_lock, read_json
 from .records import OPTIONAL, run_name
 
 __all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
-__all__ += ["say_resumed", "say_stopped"]
+__all__ += ["kept", "resume", "say_resumed", "say_stopped"]
 
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
@@ -72,7 +81,8 @@ def check_folder(folder, settings, resume):
     if kept > 0 and not resume:
         print(
             f"note: an unfinished run of these parameters is here ({kept} of {settings['epochs']} "
-            "epochs).\nThis one begins at the beginning and will replace it; resume True would go on.",
+            "epochs).\nThis one begins at the beginning and will replace it; resume True would go "
+            "on.",
             flush=True,
         )
     _check_writable(work)
@@ -175,6 +185,40 @@ def find_checkpoint(folder, settings, like):
     return None
 
 
+def resume(step, settings, history, folder, group):
+    """Bring step and history to the last whole checkpoint; gives what that was made with, or None.
+
+    Parameters
+    ----------
+    step : VAEStep
+    settings : dict
+        Of the run.
+    history : list of dict
+        Empty; gets a record per finished epoch.
+    folder : path
+        The run's.
+    group : ProcessGroup
+        Rank 0 reads the checkpoint for all.
+
+    Raises
+    ------
+    CheckpointError
+        See :func:`find_checkpoint`.
+    """
+    arrays, record = checkpoints.get_state(step)[0], None
+    if group.rank == 0:
+        found = find_checkpoint(folder, settings, arrays)
+        arrays, record = found or (arrays, None)
+    record = group.allgather(record)[0]
+    if record is not None:
+        checkpoints.set_state(step, group.broadcast(arrays), record["steps"])
+        history.extend(record["history"])
+    made_with = record and checkpoints.made_with(record)
+    if group.rank == 0:
+        say_resumed(made_with, len(history), settings["epochs"], group.size)
+    return made_with
+
+
 def say_resumed(made_with, num_epochs, epochs, size):
     """Say where a training goes on, and what may make it end in other last digits.
 
@@ -200,6 +244,11 @@ def say_resumed(made_with, num_epochs, epochs, size):
             f"note: it was begun by {made_with['workers']} worker(s), now there are {size}; sums "
             "are rounded differently."
         )
+
+
+def kept(history, epochs):
+    """What a training that breaks off leaves to go on from, in words."""
+    return f"{len(history)} of {epochs} epochs are kept" if history else "no epoch was finished"
 
 
 def say_stopped(num_epochs):

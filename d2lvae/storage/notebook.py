@@ -2,7 +2,7 @@
 
 import ast
 
-__all__ = ["parameter_names"]
+__all__ = ["changes", "parameter_names"]
 
 INJECTED = "# Parameters\n"  # what papermill's cell begins with
 PAPERMILLS_OWN = "PAPERMILL_"  # names that papermill adds to it
@@ -50,6 +50,15 @@ def parameter_names(namespace, known):
         [name for name in names if name in namespace and not name.startswith(PAPERMILLS_OWN)]
         for names in (listed, injected)
     )
+
+
+def changes(namespace, given):
+    """What a notebook's parameters are now where they are not as `given`, in words."""
+    return [
+        f"{name} is {repr(namespace[name])[:80]} now and was {value!r}"
+        for name, value in given.items()
+        if repr(namespace.get(name, value)) != repr(value)
+    ]
 
 
 def _assigned(source):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from .files import atomic_write
 
-__all__ = ["blank", "one_png", "place", "save", "save_image", "to_pil", "to_uint8"]
+__all__ = ["blank", "one_png", "place", "save", "save_image", "show_file"]
+__all__ += ["to_pil", "to_uint8"]
 
 DPI = 100  # dots an inch
 
@@ -75,3 +76,11 @@ def one_png(drawn):
         top += image.height
     page.save(file, "PNG")
     return file.getvalue()
+
+
+def show_file(path):
+    """An image file as a figure, dot for dot."""
+    with Image.open(path) as image:
+        figure = blank(*image.size)
+        place(figure, image, 0, 0, *image.size)
+    return figure

@@ -2,11 +2,12 @@
 
 import platform
 
-from ..config import DEFAULTS, FACES
+from ..config import DEFAULTS, FACES, Config
 from .errors import ParameterError, RunBusy, RunError
 from .nets import describe
 
-__all__ = ["OPTIONAL", "RunBusy", "RunError", "check_same_config", "run_name", "settings_of"]
+__all__ = ["OPTIONAL", "RunBusy", "RunError", "check_kinds", "check_same_config", "run_name"]
+__all__ += ["settings_of"]
 
 TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
 OF_DISCRIMINATORS = ("learned_loss", "feature_weight", "disc_lr", "num_solo_epochs")
@@ -94,6 +95,42 @@ def settings_of(vae, images, config, discriminator=None):
         settings.update(disc=describe(discriminator), disc_weight=weight)
     on = {name: v for name, v in vars(config).items() if OPTIONAL.get(name, v) != v}
     return {**settings, **on}
+
+
+def check_kinds(nets, config):
+    """Make sure that nets and parameters are of the kinds that `fit` takes.
+
+    Parameters
+    ----------
+    nets : ((HybridBlock, class), (HybridBlock or None, class))
+        A VAE and a discriminator, and the classes that theirs must be derived from.
+    config : Config
+
+    Raises
+    ------
+    TypeError
+        A net or `config` is of another kind.
+    ParameterError
+        Features are to be compared, and the discriminator has none.
+    """
+    for net, kind in nets:
+        if net is not None and not isinstance(net, kind):
+            raise TypeError(
+                f"{type(net).__name__} is no d2lvae.{kind.__name__}: derive its class from it"
+            )
+    if not isinstance(config, Config):
+        raise TypeError(
+            f"config must be a d2lvae.Config; found {type(config).__name__}. "
+            "Config.from_dict makes one from a dict"
+        )
+    discriminator = nets[1][0]
+    compares = discriminator is not None and config.learned_loss != "adversarial"
+    if compares and not hasattr(discriminator, "features"):
+        raise ParameterError(
+            f"learned_loss {config.learned_loss!r} compares features, and "
+            f"{type(discriminator).__name__} has no method `features`. "
+            "For example: -p learned_loss adversarial"
+        )
 
 
 def check_images(images, config):

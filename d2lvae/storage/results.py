@@ -9,11 +9,13 @@ import time
 import mxnet as mx
 import numpy as np
 
+from .. import __version__
+from . import paths
 from .files import atomic_write
 from .readme import run_readme
 from .records import run_name
 
-__all__ = ["metrics_of", "title_of", "write", "write_text"]
+__all__ = ["metrics_of", "tell", "title_of", "write", "write_text"]
 
 LEARNED = {"features": " + features", "both": " + features + adversarial loss"}
 
@@ -25,7 +27,7 @@ def title_of(settings, num_epochs):
     return f"{nets}, {settings['pixel_loss'].upper()}{learned}, {num_epochs} epochs"
 
 
-def metrics_of(images, settings, history, finished, version, made_with):
+def metrics_of(images, settings, history, finished, made_with):
     """What metrics.json says of a run that has just been trained."""
     seconds = [epoch["seconds"] for epoch in history]
     final = {
@@ -61,17 +63,31 @@ def metrics_of(images, settings, history, finished, version, made_with):
             "python": platform.python_version(),
             "mxnet": mx.__version__,
             "numpy": np.__version__,
-            "d2lvae": version,
+            "d2lvae": __version__,
         },
     }
 
 
-def write(folder, images, history, metrics):
-    """Write history.csv, README.md and, last, metrics.json into a run's folder."""
+def write(folder, images, settings, history, finished, made_with):
+    """Write history.csv, README.md and, last, metrics.json into a run's folder; gives the last."""
+    metrics = metrics_of(images, settings, history, finished, made_with)
     if history:
         write_text(folder / "history.csv", _csv(history))
     write_text(folder / "README.md", run_readme(str(images), metrics))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def tell(group, folder, history, metrics):
+    """Say where rank 0 has left its results; gives all processes its history and metrics."""
+    told = [paths.display_path(folder), platform.node(), history, metrics]
+    shown, host, history, metrics = group.allgather(told)[0]
+    if group.rank == 0:
+        print(f"results: {shown}", flush=True)
+    else:
+        who = f"worker {group.rank} of {group.size}"
+        print(f"{who}: worker 0 has written the results, {shown} on {host}", flush=True)
+    return history, metrics
 
 
 def write_text(path, text):

@@ -7,14 +7,17 @@ import typing
 
 import numpy as np
 
+from .errors import ParameterError
+
 __all__ = [
     "Rule",
+    "check_names",
     "close_choices",
     "one_of",
+    "own_loss",
     "parameter",
     "rate",
     "text",
-    "unknown_name",
     "weight",
     "whole",
 ]
@@ -30,6 +33,13 @@ class Rule(typing.NamedTuple):
     accepts: typing.Callable
     choices: typing.Sequence
     example: str
+
+    def check(self, name, value):
+        """The parameter's value as Python's own; a ParameterError says what would be right."""
+        value = self.plain(value)
+        if not self.allows(value):
+            raise ParameterError(self.refusal(name, value))
+        return value
 
     def plain(self, value):
         """A value as Python's own; a whole number serves as a float."""
@@ -93,6 +103,23 @@ def one_of(*choices, has_default=True, expected=None):
     return parameter(str, default, expected, choices.__contains__, choices, choices[0])
 
 
+def own_loss(pixel_loss, choices):
+    """A loss of one's own, whose name stands in records and folder names.
+
+    Raises
+    ------
+    ParameterError
+        It has no name, or that of one of the `choices`.
+    """
+    name = getattr(pixel_loss, "__name__", repr(pixel_loss))
+    if not name.isidentifier() or name in choices:
+        raise ParameterError(
+            f"pixel_loss as a function needs a name of its own; found {name!r}. "
+            "Write def my_loss(logits, images): ..."
+        )
+    return pixel_loss
+
+
 def close_choices(value, choices):
     """Up to three choices that look most like a text, whatever its capitals and punctuation."""
     plain = {choice.replace("_", ""): choice for choice in choices}
@@ -100,8 +127,20 @@ def close_choices(value, choices):
     return [plain[name] for name in difflib.get_close_matches(wanted, sorted(plain), 3, cutoff=0.5)]
 
 
-def unknown_name(name, where, listed, accepted):
-    """The sentence on a name that is no parameter: which one may be meant, and which there are."""
-    close = difflib.get_close_matches(name, sorted(accepted), 1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{name!r} is not a parameter of {where}{hint} Its parameters: {', '.join(listed)}"
+def check_names(names, where, listed, accepted):
+    """Raise ParameterError where none is listed, or for a name that is no parameter.
+
+    It says which one may be meant, and which there are.
+    """
+    if not listed:
+        raise ParameterError(
+            "no parameters found: run the first cell, which sets them, before this one"
+        )
+    for name in names:
+        if name not in accepted:
+            close = difflib.get_close_matches(name, sorted(accepted), 1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ParameterError(
+                f"{name!r} is not a parameter of {where}{hint} "
+                f"Its parameters: {', '.join(listed)}"
+            )

@@ -1,5 +1,6 @@
 """The weights that a net begins with, and a checksum that tells them from others."""
 
+import contextlib
 import zlib
 
 import mxnet as mx
@@ -9,7 +10,7 @@ from d2l import mxnet as d2l
 from ..engine.layers import projected_layers
 from .records import RunError
 
-__all__ = ["begin", "checksum", "complete", "has_weights", "initialize", "own_weights", "prepare"]
+__all__ = ["begin", "initialize", "own_weights", "prepare", "remembered", "spawn_seeds"]
 
 
 def spawn_seeds(seed, *path):
@@ -77,8 +78,8 @@ def checksum(net):
     return number
 
 
-def own_weights(name, net, resume):
-    """A checksum of weights that somebody else gave a net; None if it has none, or fit's own.
+def own_weights(nets, resume):
+    """Checksums of weights that somebody else than `fit` gave to nets; names and nets in a dict.
 
     Raises
     ------
@@ -86,6 +87,12 @@ def own_weights(name, net, resume):
         A training that began from weights of somebody's own has changed them, so that it cannot
         begin from them again.
     """
+    found = {name: _own_weights(name, net, resume) for name, net in nets.items()}
+    return {name: number for name, number in found.items() if number}
+
+
+def _own_weights(name, net, resume):
+    """One net's checksum; None if it has no weights, or fit's own."""
     if not has_weights(net):
         return None
     number = checksum(net)
@@ -101,8 +108,35 @@ def own_weights(name, net, resume):
     return began_from
 
 
-def begin(net, seed, has_own_weights, quiet):
-    """Give a net the weights that a run begins with; say which, if not what one would think."""
+@contextlib.contextmanager
+def remembered(nets, own):
+    """In the end each net knows that its weights are fit's, and which of somebody's they were."""
+    try:
+        yield
+    finally:
+        for name, net in nets.items():
+            if has_weights(net):
+                net.left_by_fit, net.began_from = checksum(net), own.get(name)
+
+
+def begin(nets, seed, own, quiet):
+    """Give nets the weights that a run begins with; say which, if not what one would think.
+
+    Parameters
+    ----------
+    nets : dict of HybridBlock
+        The second one's weights are drawn from seed + 1.
+    seed : int
+    own : dict
+        As of :func:`own_weights`: these nets keep their weights.
+    quiet : bool
+        Say nothing.
+    """
+    for place, (name, net) in enumerate(nets.items()):
+        _begin(net, seed + place, name in own, quiet)
+
+
+def _begin(net, seed, has_own_weights, quiet):
     words = None
     if has_own_weights:
         words = "begins from the weights that it has been given, not from the seed's"

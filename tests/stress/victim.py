@@ -14,7 +14,7 @@ import d2lvae
 from d2lvae import data as datasets
 from d2lvae import runs, training
 from d2lvae.sources import synthetic_faces
-from d2lvae.storage import checkpoints
+from d2lvae.storage import checkpoints, folders
 
 NUM_TRAIN, NUM_VALIDATION = 192, 20
 
@@ -84,8 +84,8 @@ def main():
         lambda folder, arrays, record: f"kept {len(record['history'])}",
     )
     announce(
-        runs,
-        "_resume",
+        folders,
+        "resume",
         "resume",
         lambda step, settings, history, *others: f"resumed {len(history)}",
     )
