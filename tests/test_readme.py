@@ -560,6 +560,25 @@ def test_the_readme_is_short():
     assert {"make demo", "make test"} <= {line.split("  ")[0] for line in lines[:40]}
 
 
+def test_the_readme_leads_to_every_page():
+    linked = set(re.findall(r"\]\(([\w./]+)\)", README))
+    assert {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"} <= linked
+
+
+def test_the_structures_tables_are_whole():
+    """Every file that a student reads and every folder behind them has its row."""
+    page = (ROOT / "docs" / "structure.md").read_text()
+    rows = set(re.findall(r"^\| \[.*?\]\(\.\./d2lvae/([\w.]+)\) \|", page, re.M))
+    inside = [path for path in (ROOT / "d2lvae").iterdir() if path.name != "__pycache__"]
+    assert rows == {path.name for path in inside if path.suffix == ".py" or path.is_dir()}
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {d2lvae.__version__}\n" in citation
+    assert f"## {d2lvae.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+
 NINTH = "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_0_learned_loss_features_upsampling_resize"
 
 
