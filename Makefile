@@ -37,7 +37,8 @@ demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 test: $(READY)  ## run all tests: the package's and every notebook
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(READY)  ## measure speed beside PyTorch's if it is installed (half an hour on an otherwise idle machine)
+bench: $(READY)  ## measure speed beside JAX's, and PyTorch's if it is installed (40 minutes on an otherwise idle machine)
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/levers.py

@@ -1,12 +1,13 @@
-"""A process that trains one experiment one way, when told to: it prints a line of JSON at each stage.
+"""A process that trains one experiment one way, when told to, and prints lines of JSON.
 
     python benchmarks/worker.py WAY EXPERIMENT IMAGES.npy [BATCH_SIZE]
 
-WAY: ours, bfloat16, original, nothing (imports only), without LEVER (see levers.py), or pytorch eager|compiled,
-perhaps with channels_last.
+WAY: ours, bfloat16, original, nothing (imports only), without LEVER (see levers.py), jax, or
+pytorch eager|compiled, perhaps with channels_last.  A peer's way needs the peer and NumPy only.
 
-First what it took to get to the first step; then, for every number on a line of its input, the seconds
-that so many steps took.  Several of these can wait side by side (idle threads sleep) and be measured in turns.
+First what it took to get to the first step; then, for every number on a line of its input, the
+seconds that so many steps took.  Several of these can wait side by side (idle threads sleep) and
+be measured in turns.
 """
 
 import json
@@ -48,6 +49,10 @@ def start_mxnet_first():
 
 
 def make_steps(way, name, images, batch_size):
+    if way == "jax":
+        import jax_steps
+
+        return jax_steps.steps(name, images, batch_size)
     if way.startswith("pytorch"):
         import torch_steps
 

@@ -11,9 +11,14 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ceiling
+import d2lvae
 import distributed
+import mxnet as mx
+import peers
+import speed_table
 import train_step
-from experiments import EXPERIMENTS, gluon_nets
+from d2lvae.steps import make_step
+from experiments import EXPERIMENTS, config, gluon_nets
 
 
 def test_the_eight_notebooks_are_the_eight_experiments():
@@ -65,7 +70,52 @@ def test_pytorchs_nets_have_the_same_weights(name):
             assert sorted(map(tuple, (p.shape for p in peer.parameters()))) == sorted(ours)
 
 
-@pytest.mark.parametrize("way", ["ours", "original", "without flushed denormals"])
+needs_jax = pytest.mark.skipif(
+    not peers.has_jax(), reason="JAX has no environment here: python benchmarks/peers.py makes it"
+)
+
+
+def first_losses(name, path):
+    """Our losses of two steps; images, noise and weights that they began with, in a file."""
+    rng, nets = np.random.default_rng(0), gluon_nets(name)
+    images = rng.integers(0, 256, (2, 8, *EXPERIMENTS[name]["shape"]), np.uint8)
+    noise = rng.standard_normal((2, 8, EXPERIMENTS[name]["vae"]["num_latents"]), np.float32)
+    arrays = {"images": images, "noise": noise}
+    for seed, part, net in zip((0, 1), ("vae", "disc"), nets):
+        if net is not None:
+            d2lvae.initialize(net, seed)
+            learned = (p for p in net.collect_params().values() if p.grad_req != "null")
+            arrays.update({f"{part}{i}": p.data().asnumpy() for i, p in enumerate(learned)})
+    np.savez(path, **arrays)
+    step = make_step(*nets, config(name))
+    found = []
+    for batch, draws in zip(images, noise):
+        x = mx.nd.array(batch.astype(np.float32) / 255)
+        losses = step.update(x, len(batch), mx.nd.array(draws))
+        found.append({key: loss.asscalar() for key, loss in losses.items()})
+    return found
+
+
+@needs_jax
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_jax_takes_the_same_steps(name, tmp_path):
+    ours = first_losses(name, tmp_path / "arrays.npz")
+    command = [
+        *peers.python_of("jax"),
+        ROOT / "benchmarks" / "jax_steps.py",
+        name,
+        tmp_path / "arrays.npz",
+    ]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    theirs = [json.loads(line) for line in said.splitlines()]
+    assert len(theirs) == 2
+    for our, their in zip(ours, theirs):
+        assert their == pytest.approx(our, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "way", ["ours", "original", "without flushed denormals", pytest.param("jax", marks=needs_jax)]
+)
 def test_a_worker_trains_when_told_to(way, tmp_path):
     np.save(
         tmp_path / "digits.npy",
@@ -73,7 +123,7 @@ def test_a_worker_trains_when_told_to(way, tmp_path):
     )
     result = subprocess.run(
         [
-            sys.executable,
+            *peers.python_of(way),
             "-W",
             "ignore",
             ROOT / "benchmarks" / "worker.py",
@@ -115,34 +165,67 @@ def test_bytes_of_a_steps_gradients():
     )
 
 
-def test_table_and_chart(tmp_path):
-    results = {
+RATES = {
+    "ours": [90.0, 100.0, 400.0],
+    "original": [50.0] * 3,
+    "bfloat16": [120.0] * 3,
+    "pytorch eager": [60.0] * 3,
+    "pytorch eager channels_last": [79.0, 80.0, 81.0],
+    "jax": [70.0] * 3,
+}
+
+
+def results_of(**rates):
+    return {
         "machine": {"cores": 2},
         "ceiling": {"anime_convvae_convdisc": {"images_per_second": 200.0}},
-        "images_per_second": {
-            "anime_convvae_convdisc": {
-                "ours": [90.0, 100.0, 400.0],
-                "original": [50.0] * 3,
-                "bfloat16": [120.0] * 3,
-                "pytorch eager": [60.0] * 3,
-                "pytorch eager channels_last": [79.0, 80.0, 81.0],
-            }
-        },
+        "images_per_second": {"anime_convvae_convdisc": rates},
     }
-    row = train_step.table(results)[1].split()
-    assert row == [
+
+
+def test_table_and_chart(tmp_path):
+    results = results_of(**RATES)
+    _, row, summary, peers_that_ran = speed_table.table(results)
+    assert row.split() == [
         "anime_convvae_convdisc",
         "100",
         "80",
+        "pytorch",
         "eager",
         "channels_last",
         "1.25",
         "50",
         "2.00",
         "120",
-        "1.20",
+        "1.50",
         "200",
         "50%",
     ]
-    train_step.draw_chart(results, tmp_path / "chart.png")
+    assert "least 1.25, geometric mean 1.25" in summary
+    assert "PyTorch" in peers_that_ran and "JAX" in peers_that_ran
+    speed_table.draw_chart(results, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000
+
+
+def test_the_best_peer_may_be_jax_or_missing(tmp_path):
+    row = speed_table.table(results_of(**{**RATES, "jax": [200.0] * 3}))[1]
+    assert row.split()[2:5] == ["200", "jax", "0.50"]
+    alone = results_of(ours=[100.0], bfloat16=[150.0])
+    row, last = speed_table.table(alone)[1:]
+    assert row.split()[1:] == ["100", "-", "-", "150", "-", "200", "50%"] and "none" in last
+    speed_table.draw_chart(alone, tmp_path / "chart.png")
+
+
+def test_each_experiments_lines_say_how_fast_the_peers_are():
+    lines = speed_table.experiment_lines("anime_convvae_convdisc", RATES)
+    assert lines[0] == "anime_convvae_convdisc" and len(lines) == 1 + len(RATES)
+    assert lines[5].split() == ["pytorch", "eager", "channels_last", "80", "1.25", "best", "peer"]
+    assert lines[6].split() == ["jax", "70", "1.43"] and lines[1].split() == ["ours", "100"]
+
+
+def test_without_an_environment_the_bench_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "VENV", tmp_path / ".venv-jax")
+    assert not peers.has_jax() and any("without JAX" in line for line in peers.absent())
+    assert "jax" not in train_step.ways_of("mnist_densevae_bce")
+    monkeypatch.setattr(peers, "new_python", lambda: None)
+    assert "3.11" in peers.make_jax()
