@@ -10,7 +10,7 @@ from .storage import paths
 paths.check_clone()
 threads.settle()  # before anything imports mxnet
 if os.environ.get("DMLC_ROLE", "worker") not in ("", "worker"):
-    from .distributed.serving import serve
+    from .distributed.cluster import serve
 
     serve()  # or mxnet would, at its import, without a word
 import mxnet

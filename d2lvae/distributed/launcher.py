@@ -1,7 +1,6 @@
 """Start a distributed training on this machine: scheduler, servers and workers, each a process.
 
-    python -m d2lvae.distributed --workers 2 -- \
-        papermill notebooks/X.ipynb out.ipynb -p kvstore dist_sync -p epochs 200
+    python -m d2lvae.distributed --workers 2 -- papermill notebooks/X.ipynb out.ipynb -p kvstore ...
 
 Each worker runs the command; the second one's output notebook is out_worker_1.ipynb, and so on.
 Where there are several GPUs each worker has one, else they share the processor's cores.  When one
@@ -24,13 +23,14 @@ from ..engine import threads
 __all__ = ["command_of", "environments", "free_port", "main"]
 
 GRACE, PATIENCE = 2.0, 10.0  # seconds to end by oneself after a failure; when asked to
+SIGNALS = signal.SIGINT, signal.SIGTERM
+USAGE = "%(prog)s [--workers N] [--servers N] -- COMMAND"
 SO = "so all end. Start again with -p resume True to go on from the last checkpoint"
 
 
 def free_port():
     """A port on loopback that is free."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as found:
         return found.getsockname()[1]
 
 
@@ -41,11 +41,10 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
     `gpus`, a sequence of names for CUDA_VISIBLE_DEVICES.
     """
     common = {"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_NODE_HOST": "127.0.0.1"}
-    common.update(DMLC_PS_ROOT_PORT=str(port), DMLC_NUM_SERVER=str(num_servers))
-    common.update(DMLC_NUM_WORKER=str(num_workers))
-    found = {"scheduler": {**common, "DMLC_ROLE": "scheduler"}}
-    for i in range(num_servers):
-        found[f"server {i}"] = {**common, "DMLC_ROLE": "server"}
+    numbers = {"PS_ROOT_PORT": port, "NUM_SERVER": num_servers, "NUM_WORKER": num_workers}
+    common.update({f"DMLC_{name}": str(number) for name, number in numbers.items()})
+    servers = [f"server {i}" for i in range(num_servers)]
+    found = {name: {**common, "DMLC_ROLE": name.split()[0]} for name in ["scheduler", *servers]}
     for i in range(num_workers):
         found[f"worker {i}"] = own = {**common, "DMLC_ROLE": "worker", "DMLC_WORKER_ID": str(i)}
         if gpus:
@@ -61,8 +60,8 @@ def command_of(command, rank):
     if rank == 0 or len(notebooks) < 2:
         return command
     place, path = notebooks[1], pathlib.Path(command[notebooks[1]])
-    own = path.with_name(f"{path.stem}_worker_{rank}.ipynb")
-    return [*command[:place], str(own), *command[place + 1 :]]
+    own = str(path.with_name(f"{path.stem}_worker_{rank}.ipynb"))
+    return [*command[:place], own, *command[place + 1 :]]
 
 
 def visible_gpus():
@@ -79,13 +78,14 @@ def _start(name, command, environment):
     own = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
     process = subprocess.Popen(command, env=own, errors="replace", start_new_session=True, **pipes)
 
-    def show():
-        for line in process.stdout:
-            print(f"{name}| {line}", end="", flush=True)
-
-    process.shown = threading.Thread(target=show, daemon=True)
+    process.shown = threading.Thread(target=_show, args=(name, process.stdout), daemon=True)
     process.shown.start()
     return process
+
+
+def _show(name, lines):
+    for line in lines:
+        print(f"{name}| {line}", end="", flush=True)
 
 
 def _wait(processes):
@@ -95,17 +95,15 @@ def _wait(processes):
         time.sleep(0.1)
         over = all(processes[name].poll() is not None for name in workers)
         failed = next((name for name, process in processes.items() if process.poll()), None)
-    code = processes[failed].returncode if failed else 0
-    if failed:
-        how = f"has been killed by signal {-code}" if code < 0 else f"has failed with code {code}"
-        print(f"launcher| the {failed} (process {processes[failed].pid}) {how}, {SO}", flush=True)
-    _end(processes.values(), GRACE if failed else 0)
-    for process in processes.values():
-        process.shown.join(5)
+    if not failed:
+        return 0
+    process, code = processes[failed], processes[failed].returncode
+    how = f"has been killed by signal {-code}" if code < 0 else f"has failed with code {code}"
+    print(f"launcher| the {failed} (process {process.pid}) {how}, {SO}", flush=True)
     return 128 - code if code < 0 else code
 
 
-def _end(processes, grace=0):
+def _end(processes, grace):
     """Let processes end by themselves; then ask them to, then make them."""
     for seconds, wish in ((grace, "poll"), (PATIENCE, "terminate"), (PATIENCE, "kill")):
         for process in processes:
@@ -113,13 +111,13 @@ def _end(processes, grace=0):
         until = time.monotonic() + seconds
         while any(process.poll() is None for process in processes) and time.monotonic() < until:
             time.sleep(0.1)
+    for process in processes:
+        process.shown.join(5)
 
 
 def main(arguments=None):
     """The exit code: of the process that failed first, or 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m d2lvae.distributed", usage="%(prog)s [--workers N] [--servers N] -- COMMAND"
-    )
+    parser = argparse.ArgumentParser("python -m d2lvae.distributed", USAGE)
     parser.add_argument("--workers", type=int, help="how many; by default one for each GPU, or two")
     parser.add_argument("--servers", type=int, default=1, help="that add up gradients (default: 1)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -129,25 +127,23 @@ def main(arguments=None):
     if not command or workers < 1 or given.servers < 1:
         parser.error("give a command behind --, and at least one worker and one server")
     shares = gpus, threads.usable_cores(), threads.GIVEN
-    processes, serve = {}, [sys.executable, "-m", "d2lvae.distributed"]
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    processes, code, serve = {}, 0, [sys.executable, "-m", "d2lvae.distributed"]
 
     def on_signal(number, frame):
-        one = [processes["worker 0"]]  # who tells the others of Ctrl-C
-        for process in one if number == signal.SIGINT else processes.values():
+        first = [processes["worker 0"]]  # who tells the others of Ctrl-C
+        for process in first if number == signal.SIGINT else processes.values():
             process.send_signal(number)
 
+    before = [(number, signal.signal(number, on_signal)) for number in SIGNALS]
     try:
         for name, own in environments(workers, given.servers, free_port(), *shares).items():
             rank = name.partition("worker ")[2]
             processes[name] = _start(name, command_of(command, int(rank)) if rank else serve, own)
-        for number in before:
-            signal.signal(number, on_signal)
-        return _wait(processes)
+        code = _wait(processes)
     except OSError as error:
-        print(f"{command[0]}: {error.strerror or error}", file=sys.stderr)
-        return 127
+        code = print(f"{command[0]}: {error.strerror or error}", file=sys.stderr) or 127
     finally:
-        _end(processes.values())
-        for number, handler in before.items():
+        _end(processes.values(), GRACE if code else 0)
+        for number, handler in before:
             signal.signal(number, handler)
+    return code

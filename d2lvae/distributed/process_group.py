@@ -6,7 +6,6 @@ server: without an optimiser a server keeps, of what all workers push, the sum, 
 
 import atexit
 import contextlib
-import ctypes
 import json
 import multiprocessing.pool
 import os
@@ -24,13 +23,10 @@ from .cluster import cluster, settle
 __all__ = ["Workers", "joined"]
 
 _joined = None  # the process group of this process: MXNet connects once
-CONNECT = (
-    "DMLC_PS_ROOT_URI and _PORT, DMLC_NUM_WORKER and _SERVER must be the same everywhere, and no "
-    "firewall between; start the missing processes"
-)
-LOOK = (
-    "another worker, a server or the scheduler has died, hangs, is cut off, or runs another "
-    "notebook; look at their output for who was the first to end"
+ADVICE = (
+    "somebody has not started, has died, hangs, runs another notebook, or cannot be reached (other "
+    "DMLC_* variables, a firewall). Look at the others' output for who was the first to end. Start "
+    "all processes anew, with -p resume True to go on from the last checkpoint"
 )
 
 
@@ -52,29 +48,29 @@ class Workers(ProcessGroup):
         """Meet the others, who may come later, for a training."""
         group, self.limit = self.cluster, self.cluster.meeting
         if self.store is None:
-            where = f"a scheduler at {group.host}:{group.port}, {group.servers} server(s)"
-            self._in_time(self._create, f"to meet {where} and {self.size} workers in all", CONNECT)
+            others = f"{group.servers} server(s) and {self.size} workers in all"
+            self._in_time(
+                self._create, f"to meet the scheduler at {group.host}:{group.port}, {others}"
+            )
         # a worker's rank is DMLC_WORKER_ID where it is set, else as MXNet counts
         ids = self.allgather(os.environ.get("DMLC_WORKER_ID"))
         if any(ids) and sorted(map(str, ids)) != sorted(map(str, range(self.size))):
-            raise ParameterError(
-                f"DMLC_WORKER_ID must be 0 to {self.size - 1}, each on one worker, or be set "
-                f"nowhere; found {ids}"
-            )
+            must = f"must be 0 to {self.size - 1}, each on one worker, or be set nowhere"
+            raise ParameterError(f"DMLC_WORKER_ID {must}; found {ids}")
         self.rank, self.limit = int(ids[self.rank] or self.rank), group.timeout
         self.name = f"worker {self.rank} of {self.size}"
+
+    def _create(self):
+        self.store = mx.kv.create("dist_sync")
+        # who has died would not come to a barrier at the end
+        check_call(_LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, 0))
+        self.rank = self.store.rank
 
     def _leave(self):
         self.store = None  # MXNet's threads end
         self.thread.terminate()
 
-    def _create(self):
-        self.store = mx.kv.create("dist_sync")
-        # who has died would not come to a barrier at the end
-        check_call(_LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, ctypes.c_int(0)))
-        self.rank = self.store.rank
-
-    def _in_time(self, job, purpose, advice):
+    def _in_time(self, job, purpose):
         """Have a job done within the time limit, or end this process."""
         start = time.monotonic()
         try:
@@ -83,13 +79,8 @@ class Workers(ProcessGroup):
             waited = f"{time.monotonic() - start:.0f} s (D2LVAE_TIMEOUT is {self.cluster.timeout})"
         with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
             sys.stdout.flush()
-            print(
-                f"DistributedError: {self.name} has waited {waited} {purpose}: {advice}. Start all "
-                f"processes anew, with -p resume True to go on from the last checkpoint "
-                f"({self.kept()})",
-                file=sys.stderr,
-                flush=True,
-            )
+            error = f"DistributedError: {self.name} has waited {waited} {purpose}: {ADVICE}"
+            print(f"{error} ({self.kept()})", file=sys.stderr, flush=True)
             time.sleep(1)  # in a notebook it goes a longer way
         os._exit(1)
 
@@ -97,7 +88,6 @@ class Workers(ProcessGroup):
         """Replace each NDArray of a list, on every worker, by its sum over the workers.
 
         One key for each array, so that the first sums come back while the last arrays leave.
-
         `what` was exchanged is told if it takes longer than the time limit.
         """
         wish = mx.nd.array([self.stop_requested is not None and self.stop_requested.is_set()])
@@ -118,7 +108,7 @@ class Workers(ProcessGroup):
                 array.wait_to_read()
 
         self.exchanges += 1
-        self._in_time(job, f"in exchange {self.exchanges}, of {what}", LOOK)
+        self._in_time(job, f"in exchange {self.exchanges}, of {what}")
         self.wanted = wish.asscalar()
 
     def is_stopping(self):
@@ -177,9 +167,6 @@ def joined(kept=str):
     if _joined is None:
         settle(group := cluster())
         _joined = Workers(group)
-    _joined.kept = kept
-    try:
-        _joined.connect()
-        yield _joined
-    finally:
-        _joined.stop_requested = None
+    _joined.kept, _joined.stop_requested = kept, None
+    _joined.connect()
+    yield _joined
