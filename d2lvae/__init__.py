@@ -9,10 +9,10 @@ from .storage import paths
 
 paths.check_clone()
 threads.settle()  # before anything imports mxnet
-if os.environ.get("DMLC_ROLE") in ("server", "scheduler"):
-    from .distributed import rollcall
+if os.environ.get("DMLC_ROLE", "worker") not in ("", "worker"):
+    from .distributed.cluster import serve
 
-    rollcall.serve_if_asked()  # or mxnet would, at its import, without a word
+    serve()  # or mxnet would, at its import, without a word
 import mxnet
 
 with denormals.denormals_as_zero():

@@ -87,7 +87,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
     FloatingPointError
         The loss stopped being a number.
     DistributedError
-        With `kvstore` 'dist_sync': a worker, a server or the scheduler is missing or has died.
+        With `kvstore` 'dist_sync': a DMLC_* variable is missing or wrong.
     """
     records.check_kinds(((vae, VAE), (discriminator, Discriminator)), config)
     settings, history = records.settings_of(vae, images, config, discriminator), []

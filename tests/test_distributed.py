@@ -1,14 +1,14 @@
-"""Several workers train together what one would train alone: shares and noise, the roll call, and real processes."""
+"""Several workers train together what one would train alone: shares and noise, the time limit, and real processes."""
 
 import json
 import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from d2lvae import training
 from d2lvae.config import ParameterError
-from d2lvae.distributed import cluster, launcher, process_group, rollcall
+from d2lvae.distributed import cluster, launcher, process_group
 from d2lvae.engine.process_group import SINGLE, ProcessGroup
 from d2lvae.storage import records
 from d2lvae.storage.files import read_arrays
@@ -107,6 +107,7 @@ class Group:
                     "PYTHONUNBUFFERED": "1",
                     **own,
                     "OMP_NUM_THREADS": "1",
+                    "D2LVAE_TIMEOUT": "10",
                     **environment,
                 },
             )
@@ -202,7 +203,7 @@ def test_what_the_launcher_sets():
     )
     for own in found.values():
         group = cluster.cluster(own)
-        assert group[1:] == ("127.0.0.1", 5000, 5001, 3, 2, 300)
+        assert group[1:] == ("127.0.0.1", 5000, 3, 2, 60, 300, 15)
 
 
 def test_each_workers_notebook_has_a_name_of_its_own():
@@ -236,13 +237,18 @@ GOOD = launcher.environments(2, 1, 5000)["worker 1"]
         (
             "DMLC_PS_ROOT_PORT",
             "ninety",
-            "needs DMLC_PS_ROOT_PORT, a port from 1 to 65534, in the environment; found 'ninety'",
+            "needs DMLC_PS_ROOT_PORT, a port from 1 to 65535, in the environment; found 'ninety'",
         ),
         ("DMLC_NUM_WORKER", "0", "needs DMLC_NUM_WORKER, a whole number of at least 1"),
         (
             "DMLC_NUM_SERVER",
             None,
             "needs DMLC_NUM_SERVER, a whole number of at least 1, in the environment; found None",
+        ),
+        (
+            "D2LVAE_TIMEOUT",
+            "soon",
+            "needs D2LVAE_TIMEOUT, a whole number of seconds, 60 if it is not set, in the environment; found 'soon'",
         ),
     ],
 )
@@ -299,124 +305,48 @@ def test_workers_about_to_train_different_things_are_refused(config):
         records.check_same_config(other, {"batch_size": 1})
 
 
-@pytest.fixture
-def listener(monkeypatch):
-    """A roll call for two workers and a server in this process; `ended` is what the scheduler would end with."""
-    monkeypatch.setattr(rollcall, "SILENCE", 1.0)
-    monkeypatch.setattr(rollcall, "BEAT", 0.1)
+def test_who_waits_too_long_says_for_what_and_ends(monkeypatch, capfd):
+    """Nobody is there: first to meet, then, as if the others had died meanwhile, in an exchange."""
+    group = cluster.cluster({**GOOD, "D2LVAE_TIMEOUT": "1"})._replace(meeting=2)
+    worker, end = process_group.Workers(group), threading.Event()
+    worker.kept = lambda: "3 of 4 epochs are kept"
 
-    def start(**changes):
-        port = launcher.free_port()
-        group = cluster.Cluster(
-            "scheduler", "127.0.0.1", port, port + 1, 2, 1, changes.get("join_seconds", 60)
-        )
-        ended = []
-        found = rollcall._Listener(group, ended.append)
-        found.ended = ended
-        return found, group
+    def exit(code):
+        end.set()
+        raise SystemExit(code)
 
-    return start
-
-
-def member(group, role):
-    return rollcall.Member(group._replace(role=role))
-
-
-def until(condition):
-    for _ in range(100):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came true")
-
-
-def test_roll_call_of_a_good_training(listener):
-    found, group = listener()
-    members = [member(group, role) for role in ("server", "worker", "worker")]
-    until(lambda: all(each.attendance == "2 of 2 workers and 1 of 1 servers" for each in members))
-    members[1].leave()
-    until(lambda: members[2].left)
-    members[2].check()
-    assert not found.ended
-    members[2].leave()
-    until(lambda: found.ended == [None])
-
-
-def test_roll_call_tells_who_has_died_who_is_silent_and_who_has_failed(listener):
-    for words, act in (
-        ("has died", lambda each: each.line.connection.shutdown(socket.SHUT_RDWR)),
-        (
-            "has not been heard of for 1 s",
-            lambda each: setattr(each.line, "send", lambda *message: False),
-        ),
-        ("has stopped: RunError: disk full", lambda each: each.leave("RunError: disk full")),
-    ):
-        found, group = listener()
-        members = [member(group, role) for role in ("server", "worker", "worker")]
-        until(lambda: members[0].attendance.startswith("2 of 2 workers and 1 of 1"))
-        act(members[1])
-        until(lambda: members[2].trouble)
-        with pytest.raises(
-            cluster.DistributedError, match=rf"the worker on .* \(process {os.getpid()}\) {words}"
-        ):
-            members[2].check()
-        until(lambda: found.ended)  # the members are told first
-        assert words in found.ended[0]
-
-
-def test_the_attendance_told_last_is_the_newest(listener):
-    found, group = listener()
-    attendance, delays = found.attendance, iter((0.6, 0.3, 0.0))
-    found.attendance = lambda: [attendance(), time.sleep(next(delays))][
-        0
-    ]  # who joined first is slowest to tell it
-    members = []
-    for role in ("server", "worker", "worker"):
-        members.append(member(group, role))
-        time.sleep(0.1)
-    time.sleep(1)
-    assert {each.attendance for each in members} == {"2 of 2 workers and 1 of 1 servers"}
-
-
-def test_roll_call_misses_who_has_left_too_early(listener):
-    _, group = listener()
-    members = [member(group, role) for role in ("server", "worker", "worker")]
-    until(lambda: members[0].attendance.startswith("2 of 2"))
-    members[1].leave()
-    until(lambda: members[2].left)
-    members[2].check()
-    time.sleep(rollcall.SILENCE + 0.1)
-    with pytest.raises(
-        cluster.DistributedError, match="has ended its part, while this one still needs it"
-    ):
-        members[2].check()
-
-
-def test_roll_call_does_not_wait_for_ever_for_who_does_not_come(listener):
-    found, group = listener(join_seconds=1)
-    members = [member(group, role) for role in ("server", "worker")]
-    until(lambda: members[1].trouble)
-    assert members[1].trouble.startswith(
-        "1 of 2 workers and 1 of 1 servers joined, and nobody else within 1 s"
+    monkeypatch.setattr(process_group.os, "_exit", exit)
+    monkeypatch.setattr(worker, "_create", end.wait)
+    with pytest.raises(SystemExit, match="1"):
+        worker.connect()
+    assert re.match(
+        r"DistributedError: this worker has waited 2 s \(D2LVAE_TIMEOUT is 1\) to meet the scheduler at 127.0.0.1:5000, "
+        r"1 server\(s\) and 2 workers in all: somebody has not started, has died, .*the first to end. Start all processes anew, with "
+        r"-p resume True to go on from the last checkpoint \(3 of 4 epochs are kept\)$",
+        capfd.readouterr().err,
     )
-    lonely = rollcall.Member(group._replace(role="worker", roll_call_port=launcher.free_port()))
-    until(lambda: lonely.trouble)
-    assert "does not answer within 1 s (Connection refused): start it" in lonely.trouble
+    end.clear()
+    worker.limit, worker.name = 1, "worker 1 of 2"
+    worker.store = types.SimpleNamespace(init=lambda *given: end.wait(60))
+    with pytest.raises(SystemExit, match="1"):
+        worker.allreduce([mx.nd.zeros(3)])
+    assert re.match(
+        r"DistributedError: worker 1 of 2 has waited 1 s .* in exchange 1, of gradients: somebody has not started, has died",
+        capfd.readouterr().err,
+    )
 
 
-def test_roll_call_refuses_who_is_too_many_or_counts_otherwise(listener):
-    found, group = listener()
-    first = member(group, "server")
-    until(lambda: first.attendance)
-    second = member(group, "server")
-    until(lambda: second.trouble)
-    assert "has its 1 server(s) already" in second.trouble
-    third = member(group._replace(workers=3), "worker")
-    until(lambda: third.trouble)
-    assert "waits for 2 worker(s) and 1 server(s), this process for 3 and 1" in third.trouble
-    with socket.create_connection((group.host, group.roll_call_port)) as stranger:
-        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert stranger.recv(100) == b"" and not found.ended and not first.trouble
+def test_the_launcher_names_who_died_and_ends_all_at_once(capfd):
+    """A pretended training of which worker 1 kills itself."""
+    command = ["sh", "-c", '[ "$DMLC_WORKER_ID" = 0 ] && exec sleep 300; kill -9 $$']
+    start = time.monotonic()
+    assert launcher.main(["--workers", "2", "--", *command]) == 128 + signal.SIGKILL
+    assert time.monotonic() - start < 30
+    assert re.search(
+        r"^launcher[|] the worker 1 \(process \d+\) has been killed by signal 9, so all end. Start again with -p resume True",
+        capfd.readouterr().out,
+        re.M,
+    )
 
 
 @pytest.mark.slow
@@ -453,7 +383,7 @@ def group(tmp_path_factory):
     try:
         found.wait_for("worker 0", "epoch   1:", times=len(TRAININGS) + 1)
         found.processes["worker 1"].kill()
-        found.exit_codes = found.codes()
+        found.exit_codes = found.codes(90)
     finally:
         found.end()
     found.results = folder / "results"
@@ -489,16 +419,18 @@ def test_two_workers_train_what_one_does(group, tmp_path):
 def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tmp_path, capfd):
     """The restart by the launcher; its second worker sees nothing of the first one's files."""
     assert group.exit_codes == {
-        "scheduler": 1,
-        "server 0": 1,
+        "scheduler": 0,
+        "server 0": 0,
         "worker 0": 1,
         "worker 1": -signal.SIGKILL,
     }
     assert re.search(
-        r"DistributedError: the worker 1 on \S+ \(process \d+\) has died.*-p resume True .* of 4 epochs are kept\)",
+        r"DistributedError: worker 0 of 2 has waited 10 s \(D2LVAE_TIMEOUT is 10\) in exchange \d+, of gradients: .* has died.*"
+        r"-p resume True .* of 4 epochs are kept\)",
         group.said("worker 0"),
     )
-    assert "has died" in group.said("scheduler") and "has died" in group.said("server 0")
+    assert "a worker or server has ended" in group.said("scheduler")
+    assert "the scheduler has ended" in group.said("server 0")
     config = config_of("vae", group.results, kvstore="dist_sync", epochs=4, resume=True)
     elsewhere = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
     command = script([config])

@@ -123,32 +123,14 @@ def test_resumed_equals_uninterrupted_with_batchnorm(tmp_path):
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "name, number, message",
-    [
-        ("worker 0", signal.SIGKILL, r"the worker 0 on \S+ \(process \d+\) has died"),
-        ("server 0", signal.SIGKILL, r"the server on \S+ \(process \d+\) has died"),
-        ("scheduler", signal.SIGKILL, r"the scheduler at 127.0.0.1:\d+ has died"),
-        (
-            "worker 1",
-            signal.SIGSTOP,
-            r"the worker 1 on \S+ \(process \d+\) has not been heard of for 20 s",
-        ),
-        (
-            "server 0",
-            signal.SIGSTOP,
-            r"the server on \S+ \(process \d+\) has not been heard of for 20 s",
-        ),
-        (
-            "scheduler",
-            signal.SIGSTOP,
-            r"the scheduler at 127.0.0.1:\d+ has not been heard of for 20 s",
-        ),
-    ],
+TOO_LONG = (
+    r"DistributedError: worker {} of 2 has waited 10 s .* in exchange \d+, of (gradients|what)"
 )
-def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(
-    tmp_path, name, number, message
-):
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("name", ["worker 0", "worker 1", "server 0", "scheduler"])
+def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(tmp_path, name, number):
     group = Group(
         tmp_path,
         2,
@@ -159,13 +141,15 @@ def test_whoever_dies_or_falls_silent_all_others_end_within_a_minute(
         group.processes[name].send_signal(number)
         others = {key: process for key, process in group.processes.items() if key != name}
         start = time.monotonic()
-        assert {key: process.wait(60) for key, process in others.items()} == dict.fromkeys(
-            others, 1
-        )
+        expected = {key: int(key.startswith("worker")) for key in others}
+        assert {key: process.wait(60) for key, process in others.items()} == expected
         print(f"{name}, {number.name}: all others had ended after {time.monotonic() - start:.1f} s")
     finally:
         group.end()
     for key in others:
+        message = (
+            TOO_LONG.format(key[-1]) if "worker" in key else "has ended, or was silent for 10 s"
+        )
         assert re.search(message, group.said(key)), f"{key}: {group.said(key)}"
 
 
@@ -174,6 +158,7 @@ def test_the_launcher_is_killed_and_all_end(tmp_path):
     launcher = subprocess.Popen(
         [sys.executable, "-m", "d2lvae.distributed", "--workers", "2", "--", *command],
         cwd=ROOT,
+        env={**os.environ, "D2LVAE_TIMEOUT": "10"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -278,7 +263,7 @@ def test_papermill_with_the_launcher_and_a_killed_kernel(tmp_path):
     said = killed.communicate(timeout=60)[0]
     print(f"a killed kernel: all had ended after {time.monotonic() - start_of_end:.1f} s")
     assert killed.returncode != 0 and re.search(
-        r"DistributedError: the worker 1 on \S+ \(process \d+\) has died", said
+        r"launcher[|] the worker 1 \(process \d+\) has failed with code 1, so all end", said
     )
 
 
@@ -382,9 +367,6 @@ def test_a_cable_is_cut_between_two_hosts(tmp_path, hosts):
     hosts[1]()
     codes, seconds = ended(group)
     print(f"a cut cable: all had ended after {seconds:.1f} s")
-    assert codes == dict.fromkeys(codes, 1)
-    assert re.search(
-        r"the worker 1 on \S+ \(process \d+\) has not been heard of for 20 s",
-        group.said("worker 0"),
-    )
-    assert "the scheduler at 10.77.0.1" in group.said("worker 1")
+    assert codes == {name: int(name.startswith("worker")) for name in codes}
+    for rank in range(2):
+        assert re.search(TOO_LONG.format(rank), group.said(f"worker {rank}"))

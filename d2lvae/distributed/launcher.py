@@ -1,10 +1,11 @@
 """Start a distributed training on this machine: scheduler, servers and workers, each a process.
 
-    python -m d2lvae.distributed --workers 2 -- papermill notebooks/X.ipynb out.ipynb -p kvstore dist_sync -p epochs 200
+    python -m d2lvae.distributed --workers 2 -- papermill notebooks/X.ipynb out.ipynb -p kvstore ...
 
-Each worker runs the command; the second one's output notebook is out_worker_1.ipynb, and so on.  Where there are several GPUs each
-worker has one, else they share the processor's cores.  When one process dies all end, with its exit code.  With DMLC_ROLE set to 'scheduler' or
-'server', `python -m d2lvae.distributed` is that one process, as docs/distributed.md uses it on several machines.
+Each worker runs the command; the second one's output notebook is out_worker_1.ipynb, and so on.
+Where there are several GPUs each worker has one, else they share the processor's cores.  When one
+process dies it is named and all end, with its exit code.  With DMLC_ROLE set to 'scheduler' or
+'server', `python -m d2lvae.distributed` is that one process (docs/distributed.md).
 """
 
 import argparse
@@ -19,52 +20,31 @@ import time
 
 from ..engine import threads
 
-__all__ = ["main", "environments", "command_of"]
+__all__ = ["command_of", "environments", "free_port", "main"]
 
-PATIENCE = 10.0  # seconds that the others have to end by themselves
+GRACE, PATIENCE = 2.0, 10.0  # seconds to end by oneself after a failure; when asked to
+SIGNALS = signal.SIGINT, signal.SIGTERM
+USAGE = "%(prog)s [--workers N] [--servers N] -- COMMAND"
+SO = "so all end. Start again with -p resume True to go on from the last checkpoint"
 
 
 def free_port():
-    """A port on loopback that is free, and the next one, too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-                return port
-            except (OSError, OverflowError):
-                continue
+    """A port on loopback that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
 
 
 def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
-    """What each process finds in its environment.
+    """What each process finds in its environment, by 'scheduler', 'server 0', 'worker 0', ...
 
-    Parameters
-    ----------
-    num_workers, num_servers, port : int
-    gpus : sequence of str
-        Names for CUDA_VISIBLE_DEVICES, dealt out to the workers in turns.
-    cores : int
-        To be shared out to the workers.
-    threads : str
-        What each worker's OMP_NUM_THREADS is to be instead.
-
-    Returns
-    -------
-    dict of dict of str
-        By process: 'scheduler', 'server 0', ..., 'worker 0', ...
+    The workers share `cores` (OMP_NUM_THREADS) unless `threads` are given, and take turns at
+    `gpus`, a sequence of names for CUDA_VISIBLE_DEVICES.
     """
-    common = {
-        "DMLC_PS_ROOT_URI": "127.0.0.1",
-        "DMLC_PS_ROOT_PORT": str(port),
-        "DMLC_NODE_HOST": "127.0.0.1",
-        "DMLC_NUM_WORKER": str(num_workers),
-        "DMLC_NUM_SERVER": str(num_servers),
-    }
-    found = {"scheduler": {**common, "DMLC_ROLE": "scheduler"}}
-    for i in range(num_servers):
-        found[f"server {i}"] = {**common, "DMLC_ROLE": "server"}
+    common = {"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_NODE_HOST": "127.0.0.1"}
+    numbers = {"PS_ROOT_PORT": port, "NUM_SERVER": num_servers, "NUM_WORKER": num_workers}
+    common.update({f"DMLC_{name}": str(number) for name, number in numbers.items()})
+    servers = [f"server {i}" for i in range(num_servers)]
+    found = {name: {**common, "DMLC_ROLE": name.split()[0]} for name in ["scheduler", *servers]}
     for i in range(num_workers):
         found[f"worker {i}"] = own = {**common, "DMLC_ROLE": "worker", "DMLC_WORKER_ID": str(i)}
         if gpus:
@@ -75,16 +55,13 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
 
 
 def command_of(command, rank):
-    """A worker's command: the same for all, but that papermill's output notebooks get names of their own."""
+    """A worker's command; of papermill's, the output notebook gets a name of its own."""
     notebooks = [i for i, word in enumerate(command) if word.endswith(".ipynb")]
     if rank == 0 or len(notebooks) < 2:
         return command
-    path = pathlib.Path(command[notebooks[1]])
-    return [
-        *command[: notebooks[1]],
-        str(path.with_name(f"{path.stem}_worker_{rank}.ipynb")),
-        *command[notebooks[1] + 1 :],
-    ]
+    place, path = notebooks[1], pathlib.Path(command[notebooks[1]])
+    own = str(path.with_name(f"{path.stem}_worker_{rank}.ipynb"))
+    return [*command[:place], own, *command[place + 1 :]]
 
 
 def visible_gpus():
@@ -96,110 +73,77 @@ def visible_gpus():
 
 
 def _start(name, command, environment):
-    """A process whose lines are shown behind its name."""
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )  # Ctrl-C is for us
+    """A process whose lines are shown behind its name; Ctrl-C is not for it but for us."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    own = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    process = subprocess.Popen(command, env=own, errors="replace", start_new_session=True, **pipes)
 
-    def show():
-        for line in process.stdout:
-            print(f"{name}| {line}", end="", flush=True)
-
-    process.shown = threading.Thread(target=show, daemon=True)
+    process.shown = threading.Thread(target=_show, args=(name, process.stdout), daemon=True)
     process.shown.start()
     return process
 
 
+def _show(name, lines):
+    for line in lines:
+        print(f"{name}| {line}", end="", flush=True)
+
+
 def _wait(processes):
-    """Wait for the workers, or until anybody has failed; the exit code."""
-    workers = [process for name, process in processes.items() if name.startswith("worker")]
-    while any(process.poll() is None for process in workers):
-        if any(process.poll() for process in processes.values()):
-            break
+    """Wait for the workers, or until anybody has failed, who is named; the exit code."""
+    workers, failed, over = [name for name in processes if "worker" in name], None, False
+    while not (failed or over):
         time.sleep(0.1)
-    failed = next((process for process in processes.values() if process.poll()), None)
-    _end(processes.values(), PATIENCE)
-    for process in processes.values():
-        process.shown.join(5)
-    code = (
-        failed.returncode
-        if failed
-        else next((process.returncode for process in workers if process.returncode), 0)
-    )
+        over = all(processes[name].poll() is not None for name in workers)
+        failed = next((name for name, process in processes.items() if process.poll()), None)
+    if not failed:
+        return 0
+    process, code = processes[failed], processes[failed].returncode
+    how = f"has been killed by signal {-code}" if code < 0 else f"has failed with code {code}"
+    print(f"launcher| the {failed} (process {process.pid}) {how}, {SO}", flush=True)
     return 128 - code if code < 0 else code
 
 
-def _end(processes, patience):
+def _end(processes, grace):
     """Let processes end by themselves; then ask them to, then make them."""
-    for wish in (lambda process: None, subprocess.Popen.terminate, subprocess.Popen.kill):
+    for seconds, wish in ((grace, "poll"), (PATIENCE, "terminate"), (PATIENCE, "kill")):
         for process in processes:
-            if process.poll() is None:
-                wish(process)
-        until = time.monotonic() + patience
+            getattr(process, wish)()  # nothing happens to who has ended
+        until = time.monotonic() + seconds
         while any(process.poll() is None for process in processes) and time.monotonic() < until:
             time.sleep(0.1)
+    for process in processes:
+        process.shown.join(5)
 
 
 def main(arguments=None):
-    """The exit code of the workers' commands: the first one's that failed, or 0."""
-    parser = argparse.ArgumentParser(
-        prog="python -m d2lvae.distributed",
-        usage="%(prog)s [--workers N] [--servers N] -- COMMAND",
-        description=__doc__.splitlines()[0],
-    )
+    """The exit code: of the process that failed first, or 0."""
+    parser = argparse.ArgumentParser("python -m d2lvae.distributed", USAGE)
     parser.add_argument("--workers", type=int, help="how many; by default one for each GPU, or two")
-    parser.add_argument(
-        "--servers",
-        type=int,
-        default=1,
-        help="how many processes add up the gradients (default: 1)",
-    )
+    parser.add_argument("--servers", type=int, default=1, help="that add up gradients (default: 1)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
-    given = parser.parse_args(arguments)
-    command, gpus = given.command[given.command[:1] == ["--"] :], visible_gpus()
+    given, gpus = parser.parse_args(arguments), visible_gpus()
+    command = given.command[given.command[:1] == ["--"] :]
     workers = len(gpus) or 2 if given.workers is None else given.workers
     if not command or workers < 1 or given.servers < 1:
         parser.error("give a command behind --, and at least one worker and one server")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    processes, before = (
-        {},
-        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
-    )
+    shares = gpus, threads.usable_cores(), threads.GIVEN
+    processes, code, serve = {}, 0, [sys.executable, "-m", "d2lvae.distributed"]
+
+    def on_signal(number, frame):
+        first = [processes["worker 0"]]  # who tells the others of Ctrl-C
+        for process in first if number == signal.SIGINT else processes.values():
+            process.send_signal(number)
+
+    before = [(number, signal.signal(number, on_signal)) for number in SIGNALS]
     try:
-        for name, environment in environments(
-            workers, given.servers, free_port(), gpus, cores, threads.GIVEN
-        ).items():
-            role, _, number = name.partition(" ")
-            own = (
-                command_of(command, int(number))
-                if role == "worker"
-                else [sys.executable, "-m", "d2lvae.distributed"]
-            )
-            processes[name] = _start(name, own, environment)
-        signal.signal(
-            signal.SIGINT, lambda number, frame: processes["worker 0"].send_signal(number)
-        )  # who tells the others
-        signal.signal(
-            signal.SIGTERM,
-            lambda number, frame: [process.terminate() for process in processes.values()],
-        )
-        return _wait(processes)
+        for name, own in environments(workers, given.servers, free_port(), *shares).items():
+            rank = name.partition("worker ")[2]
+            processes[name] = _start(name, command_of(command, int(rank)) if rank else serve, own)
+        code = _wait(processes)
     except OSError as error:
-        print(f"{command[0]}: {error.strerror or error}", file=sys.stderr)
-        return 127
+        code = print(f"{command[0]}: {error.strerror or error}", file=sys.stderr) or 127
     finally:
-        _end(processes.values(), 0)
-        for number, handler in before.items():
+        _end(processes.values(), GRACE if code else 0)
+        for number, handler in before:
             signal.signal(number, handler)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return code

@@ -6,110 +6,109 @@ server: without an optimiser a server keeps, of what all workers push, the sum, 
 
 import atexit
 import contextlib
-import ctypes
 import json
+import multiprocessing.pool
 import os
-import queue
 import sys
-import threading
+import time
 
 import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from ..config import ParameterError
 from ..engine.process_group import ProcessGroup
-from .cluster import DistributedError, cluster, settle
-from .rollcall import Member
+from ..storage.errors import ParameterError
+from .cluster import cluster, settle
 
-__all__ = ["Workers", "joined", "workers"]
-
+__all__ = ["Workers", "joined"]
 
 _joined = None  # the process group of this process: MXNet connects once
+ADVICE = (
+    "somebody has not started, has died, hangs, runs another notebook, or cannot be reached (other "
+    "DMLC_* variables, a firewall). Look at the others' output for who was the first to end. Start "
+    "all processes anew, with -p resume True to go on from the last checkpoint"
+)
 
 
 class Workers(ProcessGroup):
     """Several workers and MXNet's parameter server.
 
-    MXNet's calls run in a thread of their own, since they may wait for ever for a worker or a server that has died; the caller
-    meanwhile listens to the roll call.
+    MXNet's calls run in a thread of their own: they may wait for ever for a worker or a server that
+    has died.  Whoever waits longer than the time limit says so, and its process ends with code 1
+    (an exception would come to some ``finally`` that waits for MXNet, too).
     """
 
-    def __init__(self, member, group):
-        self.member, self.size, self.wanted, self.bytes_moved = member, group.workers, 0.0, 0
-        self.jobs, self.is_waiting, self.store, self.keys = queue.Queue(), False, None, set()
-        threading.Thread(target=self._work, daemon=True).start()
+    def __init__(self, group):
+        self.cluster, self.size, self.limit, self.exchanges = group, group.workers, group.timeout, 0
+        self.store, self.keys, self.wanted, self.name = None, set(), 0.0, "this worker"
+        self.thread, self.kept = multiprocessing.pool.ThreadPool(1), str
         atexit.register(self._leave)
 
     def connect(self):
-        """Meet the others, who may come later."""
+        """Meet the others, who may come later, for a training."""
+        group, self.limit = self.cluster, self.cluster.meeting
         if self.store is None:
-            self._in_time(self._create)
-            self.rank = self._rank()
+            others = f"{group.servers} server(s) and {self.size} workers in all"
+            self._in_time(
+                self._create, f"to meet the scheduler at {group.host}:{group.port}, {others}"
+            )
+        # a worker's rank is DMLC_WORKER_ID where it is set, else as MXNet counts
+        ids = self.allgather(os.environ.get("DMLC_WORKER_ID"))
+        if any(ids) and sorted(map(str, ids)) != sorted(map(str, range(self.size))):
+            must = f"must be 0 to {self.size - 1}, each on one worker, or be set nowhere"
+            raise ParameterError(f"DMLC_WORKER_ID {must}; found {ids}")
+        self.rank, self.limit = int(ids[self.rank] or self.rank), group.timeout
+        self.name = f"worker {self.rank} of {self.size}"
 
     def _create(self):
         self.store = mx.kv.create("dist_sync")
-        check_call(
-            _LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, ctypes.c_int(0))
-        )  # who has died would not come to it
+        # who has died would not come to a barrier at the end
+        check_call(_LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, 0))
         self.rank = self.store.rank
 
-    def _rank(self):
-        """This worker's rank: DMLC_WORKER_ID where it is set, else as MXNet counts."""
-        ids = self.allgather(os.environ.get("DMLC_WORKER_ID"))
-        if not any(ids):
-            return self.rank
-        if sorted(map(str, ids)) != sorted(map(str, range(self.size))):
-            raise ParameterError(
-                f"DMLC_WORKER_ID must be 0 to {self.size - 1}, each on one worker, or be set nowhere; found {ids}"
-            )
-        return int(ids[self.rank])
+    def _leave(self):
+        self.store = None  # MXNet's threads end
+        self.thread.terminate()
 
-    def _work(self):
-        while True:
-            job, outcome, done = self.jobs.get()
-            try:
-                job()
-            except Exception as error:  # to be raised where it is waited for
-                outcome.append(error)
-            done.set()
+    def _in_time(self, job, purpose):
+        """Have a job done within the time limit, or end this process."""
+        start = time.monotonic()
+        try:
+            return self.thread.apply_async(job).get(self.limit)
+        except (multiprocessing.TimeoutError, KeyboardInterrupt):
+            waited = f"{time.monotonic() - start:.0f} s (D2LVAE_TIMEOUT is {self.cluster.timeout})"
+        with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+            sys.stdout.flush()
+            error = f"DistributedError: {self.name} has waited {waited} {purpose}: {ADVICE}"
+            print(f"{error} ({self.kept()})", file=sys.stderr, flush=True)
+            time.sleep(1)  # in a notebook it goes a longer way
+        os._exit(1)
 
-    def _in_time(self, job):
-        """Have a job done, or raise DistributedError when the roll call says that it will never be."""
-        self.member.check()
-        outcome, done = [], threading.Event()
-        self.is_waiting = True
-        self.jobs.put((job, outcome, done))
-        while not done.wait(0.5):
-            self.member.check()
-        self.is_waiting = False
-        if outcome:
-            raise outcome[0]
+    def allreduce(self, arrays, what="gradients"):
+        """Replace each NDArray of a list, on every worker, by its sum over the workers.
 
-    def allreduce(self, arrays):
-        """Replace each NDArray of a list, on every worker, by its sum over the workers."""
+        One key for each array, so that the first sums come back while the last arrays leave.
+        `what` was exchanged is told if it takes longer than the time limit.
+        """
         wish = mx.nd.array([self.stop_requested is not None and self.stop_requested.is_set()])
         if not self.counts:
             for array in arrays:
                 array[:] = 0
         arrays = [*arrays, wish]
-        keys = [
-            f"{place}_{array.dtype.__name__}_{'x'.join(map(str, array.shape))}"
-            for place, array in enumerate(arrays)
-        ]
+        keys = [f"{i} {array.dtype.__name__} {array.shape}" for i, array in enumerate(arrays)]
 
         def job():
-            new = [(key, array) for key, array in zip(keys, arrays) if key not in self.keys]
-            if new:
-                self.store.init([key for key, _ in new], [array.zeros_like() for _, array in new])
-                self.keys.update(key for key, _ in new)
+            for key, array in zip(keys, arrays):
+                if key not in self.keys:
+                    self.store.init(key, array.zeros_like())
+                    self.keys.add(key)
             self.store.push(keys, arrays)
             self.store.pull(keys, out=arrays)
             for array in arrays:
                 array.wait_to_read()
 
-        self._in_time(job)
-        self.bytes_moved += 2 * sum(array.size * np.dtype(array.dtype).itemsize for array in arrays)
+        self.exchanges += 1
+        self._in_time(job, f"in exchange {self.exchanges}, of {what}")
         self.wanted = wish.asscalar()
 
     def is_stopping(self):
@@ -121,11 +120,9 @@ class Workers(ProcessGroup):
 
         With fewer images than workers some only stand in, with an image that does not count.
         """
-        size, more = divmod(num_images, self.size)
-        start = self.rank * size + min(self.rank, more)
-        stop = start + size + (self.rank < more)
-        self.counts = stop > start
-        return slice(start, stop) if self.counts else slice(0, 1)
+        part = np.array_split(np.arange(num_images), self.size)[self.rank]
+        self.counts = len(part) > 0
+        return slice(part[0], part[-1] + 1) if self.counts else slice(0, 1)
 
     def allgather(self, value):
         """What each worker has, a list by rank; anything that JSON can hold."""
@@ -133,18 +130,14 @@ class Workers(ProcessGroup):
         text = np.frombuffer(json.dumps(value).encode(), np.uint8)
         [lengths] = self._rows([len(text)]).T
         width = -(-lengths.max() // 1024) * 1024  # few different ones, as the servers keep each
-        rows = self._rows(np.pad(text, (0, width - len(text))))
-        return [
-            json.loads(row[:length].astype(np.uint8).tobytes())
-            for row, length in zip(rows, lengths)
-        ]
+        rows = self._rows(np.pad(text, (0, width - len(text)))).astype(np.uint8)
+        return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths)]
 
     def _rows(self, numbers):
         """All workers' numbers, whole ones below 2 ** 24, as rows of a table."""
-        table = np.zeros((self.size, len(numbers)), np.float32)
+        table = mx.nd.zeros((self.size, len(numbers)))
         table[self.rank] = numbers
-        table = mx.nd.array(table)
-        self.allreduce([table])
+        self.allreduce([table], "what each worker has to tell")
         return table.asnumpy().astype(int)
 
     def broadcast(self, arrays):
@@ -152,41 +145,13 @@ class Workers(ProcessGroup):
         found = {}
         for name, array in arrays.items():  # one by one: equal shapes use one room on the server
             found[name] = mx.nd.array(array if self.rank == 0 else np.zeros_like(array))
-            self.allreduce([found[name]])
+            self.allreduce([found[name]], "worker 0's weights")
         return {name: array.asnumpy() for name, array in found.items()}
-
-    def _leave(self):
-        """At the end of the process: say good-bye; where MXNet would wait for the dead, end at once."""
-        if self.member.trouble or self.is_waiting:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
-                    stream.flush()
-            os._exit(1)
-        self.store = None  # MXNet's threads end
-        self.member.leave()
-
-
-def workers():
-    """The process group of this process; the same one from the first call on.
-
-    Raises
-    ------
-    DistributedError
-        A DMLC_* variable is missing or wrong.
-    """
-    global _joined
-    if _joined is None:
-        group = cluster()
-        settle(group)
-        _joined = Workers(Member(group), group)
-    return _joined
 
 
 @contextlib.contextmanager
-def joined(kept=lambda: ""):
+def joined(kept=str):
     """The process group, connected, in a block that all its workers go through together.
-
-    If it fails here, the others are told.
 
     Parameters
     ----------
@@ -196,19 +161,12 @@ def joined(kept=lambda: ""):
     Raises
     ------
     DistributedError
-        Somebody has not come, or has died.
+        A DMLC_* variable is missing or wrong.
     """
-    group = workers()
-    try:
-        group.connect()
-        yield group
-    except DistributedError as error:
-        raise DistributedError(
-            f"{error}. Start all processes anew, with -p resume True to go on from the last "
-            f"checkpoint ({kept()})"
-        ) from None
-    except BaseException as error:
-        group.member.leave(f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        group.stop_requested = None
+    global _joined
+    if _joined is None:
+        settle(group := cluster())
+        _joined = Workers(group)
+    _joined.kept, _joined.stop_requested = kept, None
+    _joined.connect()
+    yield _joined

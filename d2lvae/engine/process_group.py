@@ -61,7 +61,7 @@ def process_group(kvstore, kept):
     ParameterError
         'local', and DMLC_ROLE is set as for one of several.
     DistributedError
-        With 'dist_sync': somebody has not come, or has died.
+        With 'dist_sync': a DMLC_* variable is missing or wrong.
     """
     if kvstore == "dist_sync":
         from ..distributed.process_group import joined  # which one process alone never needs
