@@ -17,7 +17,7 @@ import mxnet as mx
 import peers
 import speed_table
 import train_step
-from d2lvae.steps import make_step
+from d2lvae.training import make_step
 from experiments import EXPERIMENTS, config, gluon_nets
 
 
