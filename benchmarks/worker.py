@@ -39,7 +39,7 @@ def peak_megabytes():
 
 def start_mxnet_first():
     """Start MXNet's threads before the project can make them flush denormals."""
-    package = pathlib.Path(__file__).resolve().parent.parent / "d2lvae"
+    package = pathlib.Path(__file__).resolve().parent.parent / "d2lvae" / "engine"
     sys.path.insert(0, str(package))
     __import__("threads").settle()
     sys.path.pop(0)
