@@ -6,7 +6,7 @@
 All eight experiments at the original's sizes, batch size 64.  Each way of computing a step is a
 process of its own, as a user would start it (for this project, no environment variable set).  They
 wait side by side and take turns, so that a machine whose speed drifts slows all.  Run it with
-nothing else going on: it takes some 20 minutes on two cores.
+nothing else going on: it takes some 20 minutes on two idle cores.
 
 - ours: this project, as `d2lvae.fit` runs it; bfloat16: with that precision, where the processor
   has it;
