@@ -79,7 +79,7 @@ def learners(name, **changes):
 
 def follow(simple, fast):
     """Give the simple learner the fast one's weights and moments."""
-    for net, trainer, (key, optimizer) in zip(
+    for net, trainer, (_key, optimizer) in zip(
         (simple.vae, simple.disc), simple.trainers, fast.trainers.items()
     ):
         for ours, theirs in zip(
@@ -193,7 +193,7 @@ def test_adam_on_the_cpu_is_mxnets_adam():
     nets = [one_weight(np.linspace(-1, 1, 1001)) for _ in range(2)]
     ours, theirs = [Adam(net, 1e-2) for net in nets]
     rng = np.random.default_rng(0)
-    for step in range(20):
+    for _step in range(20):
         gradient = mx.nd.array(rng.normal(size=(1001, 1)) * 10.0 ** rng.integers(-12, 3))
         for net in nets:
             net.weight.grad()[:] = gradient

@@ -28,6 +28,7 @@ TRAINING = textwrap.dedent("""
         learn = training.learn
         training.learn = lambda *given: (time.sleep(0.05), learn(*given))[1]
     run = d2lvae.fit(d2lvae.DenseVAE(5, 2, 50), images, d2lvae.Config.from_dict(config), d2lvae.DenseLogReg(1, 20))
+    d2lvae.evaluate(run, images)
 """)
 
 

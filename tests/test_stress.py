@@ -18,7 +18,7 @@ def run(tool, tmp_path, *arguments):
         str(tmp_path),
         *arguments,
     ]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     return result, json.loads((tmp_path / f"{tool}.json").read_text())
 
 
