@@ -296,7 +296,7 @@ def test_a_name_that_is_no_text_can_be_printed(anime, capsys):
     assert r"1 empty: \udcff.jpg" in capsys.readouterr().out
 
 
-def test_auto_takes_drawn_faces_where_there_are_none_and_says_so(anime, capsys):
+def test_auto_takes_drawn_faces_where_there_are_none_and_says_so(anime, capsys, few_faces):
     (anime / "readme.txt").write_text("a folder of text files")
     images = load_faces("auto", num_train=30, image_size=32)
     said = capsys.readouterr().out
@@ -304,7 +304,7 @@ def test_auto_takes_drawn_faces_where_there_are_none_and_says_so(anime, capsys):
     assert (
         "no images" in said
         and "So these are drawn faces." in said
-        and "data: drawn faces: 30 training and 1,024" in said
+        and "data: drawn faces: 30 training and 10" in said
     )
     many(anime)
     assert load_faces("auto", image_size=32).name == "anime"
