@@ -360,15 +360,35 @@ def test_what_cannot_be_measured_costs_no_training(config, shape, number, name):
         (lambda x: (x * 255).astype("uint8"), "found uint8"),
         (lambda x: x * 255, "float32 from 0 to 255"),
         (lambda x: x.astype("float64"), "found float64"),
+        (lambda x: x.asnumpy(), "found numpy.ndarray"),
     ],
 )
-def test_images_that_are_not_in_the_unit_range_are_refused(small_vae, wrong, words):
+def test_images_that_are_not_in_the_unit_range_are_refused(small_vae, small_disc, wrong, words):
     vae = small_vae()
     d2lvae.initialize(vae, 0)
     images = wrong(mx.nd.array(np.linspace(0, 1, 784).reshape(1, 1, 28, 28)))
-    for call in (vae, vae.encode, vae.reconstruct):
+    disc = small_disc()
+    d2lvae.initialize(disc, 0)
+    for call in (vae, vae.encode, vae.reconstruct, disc):
         with pytest.raises(ValueError, match=words):
             call(images)
+
+
+def test_numpys_numbers_are_numbers_in_nets_and_images_too(config, tiny, small_vae, small_disc):
+    three, one, eight = map(np.int64, (3, 1, 8))
+    images = d2lvae.ImageSet(
+        "mine", tiny.train, tiny.validation, np.str_("x"), np.bool_(False), seed=np.int64(0)
+    ).first(np.int64(150))
+    run = fit(
+        d2lvae.DenseVAE(three, one, np.int64(16)),
+        images,
+        {**config, "num_train": 150, "disc_weight": 1.0},
+        d2lvae.DenseLogReg(one, eight),
+    )
+    assert run.folder.name == "3_1_16_1_8_2_num_train_150"
+    assert json.loads((run.folder / "metrics.json").read_text())["config"]["num_train"] == 150
+    assert d2lvae.load_net(run.folder / "vae.npz").config == small_vae().config
+    assert d2lvae.load_net(run.folder / "disc.npz").config == small_disc().config
 
 
 def test_what_fit_does_not_take_is_refused(config, tiny, small_vae):
