@@ -166,6 +166,8 @@ def test_weights_of_ones_own_are_kept_and_recorded(config, tiny, small_vae, caps
     with pytest.raises(RunError, match="began from weights of its own, which training has changed"):
         fit(vae, tiny, config)
     assert len(fit(vae, tiny, {**config, "epochs": 3, "resume": True}).history) == 3
+    d2lvae.initialize(vae, 0)
+    assert "own_weights" not in fit(vae, tiny, config).metrics["config"]
     loaded = d2lvae.load_net(run.folder / "vae.npz")
     other = fit(loaded, tiny, config)
     assert (
@@ -204,6 +206,22 @@ def test_weights_from_initialize_are_the_seeds(config, tiny, small_vae, capsys):
     assert "begins" not in capsys.readouterr().out
     fit(vae, tiny, {**config, "lr": 0.002})
     assert "was trained before; it begins anew from seed 0" in capsys.readouterr().out
+
+
+def test_weights_of_another_seed_are_not_replaced_without_a_word(config, tiny, small_vae, capsys):
+    vae = small_vae()
+    d2lvae.initialize(vae, 7)
+    fit(vae, tiny, config)
+    assert "DenseVAE was initialized from seed 7; it begins from seed 0." in capsys.readouterr().out
+
+
+def test_weights_in_some_layers_only_are_not_thrown_away(config, tiny, small_vae):
+    vae = small_vae()
+    vae.decoder.initialize(mx.init.Normal(0.05))
+    with pytest.raises(RunError, match="some layers of this DenseVAE have weights"):
+        fit(vae, tiny, config)
+    vae.encoder.initialize(mx.init.Normal(0.05))
+    assert fit(vae, tiny, config).metrics["config"]["own_weights"]
 
 
 class SmallVAE(d2lvae.VAE):
