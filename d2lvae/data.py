@@ -72,7 +72,7 @@ class ImageSet:
             return self
         train = self.train[:num_train]
         labels = None if self.train_labels is None else self.train_labels[:num_train]
-        return dataclasses.replace(self, train=train, train_labels=labels, num_first=num_train)
+        return dataclasses.replace(self, train=train, train_labels=labels, num_first=int(num_train))
 
     def __str__(self):
         numbers = f"{len(self.train):,} training and {len(self.validation):,} validation images"

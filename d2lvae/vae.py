@@ -46,9 +46,6 @@ class VAE(Net):
         super().__init__(image_shape, num_latents=num_latents, **sizes)
         self.num_latents = num_latents
 
-    def __call__(self, images):
-        return super().__call__(check_unit_range(images))
-
     @property
     def ctx(self):
         """The device that the weights are on."""

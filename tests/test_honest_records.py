@@ -166,6 +166,8 @@ def test_weights_of_ones_own_are_kept_and_recorded(config, tiny, small_vae, caps
     with pytest.raises(RunError, match="began from weights of its own, which training has changed"):
         fit(vae, tiny, config)
     assert len(fit(vae, tiny, {**config, "epochs": 3, "resume": True}).history) == 3
+    d2lvae.initialize(vae, 0)
+    assert "own_weights" not in fit(vae, tiny, config).metrics["config"]
     loaded = d2lvae.load_net(run.folder / "vae.npz")
     other = fit(loaded, tiny, config)
     assert (
@@ -204,6 +206,22 @@ def test_weights_from_initialize_are_the_seeds(config, tiny, small_vae, capsys):
     assert "begins" not in capsys.readouterr().out
     fit(vae, tiny, {**config, "lr": 0.002})
     assert "was trained before; it begins anew from seed 0" in capsys.readouterr().out
+
+
+def test_weights_of_another_seed_are_not_replaced_without_a_word(config, tiny, small_vae, capsys):
+    vae = small_vae()
+    d2lvae.initialize(vae, 7)
+    fit(vae, tiny, config)
+    assert "DenseVAE was initialized from seed 7; it begins from seed 0." in capsys.readouterr().out
+
+
+def test_weights_in_some_layers_only_are_not_thrown_away(config, tiny, small_vae):
+    vae = small_vae()
+    vae.decoder.initialize(mx.init.Normal(0.05))
+    with pytest.raises(RunError, match="some layers of this DenseVAE have weights"):
+        fit(vae, tiny, config)
+    vae.encoder.initialize(mx.init.Normal(0.05))
+    assert fit(vae, tiny, config).metrics["config"]["own_weights"]
 
 
 class SmallVAE(d2lvae.VAE):
@@ -360,15 +378,35 @@ def test_what_cannot_be_measured_costs_no_training(config, shape, number, name):
         (lambda x: (x * 255).astype("uint8"), "found uint8"),
         (lambda x: x * 255, "float32 from 0 to 255"),
         (lambda x: x.astype("float64"), "found float64"),
+        (lambda x: x.asnumpy(), "found numpy.ndarray"),
     ],
 )
-def test_images_that_are_not_in_the_unit_range_are_refused(small_vae, wrong, words):
+def test_images_that_are_not_in_the_unit_range_are_refused(small_vae, small_disc, wrong, words):
     vae = small_vae()
     d2lvae.initialize(vae, 0)
     images = wrong(mx.nd.array(np.linspace(0, 1, 784).reshape(1, 1, 28, 28)))
-    for call in (vae, vae.encode, vae.reconstruct):
+    disc = small_disc()
+    d2lvae.initialize(disc, 0)
+    for call in (vae, vae.encode, vae.reconstruct, disc):
         with pytest.raises(ValueError, match=words):
             call(images)
+
+
+def test_numpys_numbers_are_numbers_in_nets_and_images_too(config, tiny, small_vae, small_disc):
+    three, one, eight = map(np.int64, (3, 1, 8))
+    images = d2lvae.ImageSet(
+        "mine", tiny.train, tiny.validation, np.str_("x"), np.bool_(False), seed=np.int64(0)
+    ).first(np.int64(150))
+    run = fit(
+        d2lvae.DenseVAE(three, one, np.int64(16)),
+        images,
+        {**config, "num_train": 150, "disc_weight": 1.0},
+        d2lvae.DenseLogReg(one, eight),
+    )
+    assert run.folder.name == "3_1_16_1_8_2_num_train_150"
+    assert json.loads((run.folder / "metrics.json").read_text())["config"]["num_train"] == 150
+    assert d2lvae.load_net(run.folder / "vae.npz").config == small_vae().config
+    assert d2lvae.load_net(run.folder / "disc.npz").config == small_disc().config
 
 
 def test_what_fit_does_not_take_is_refused(config, tiny, small_vae):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from d2lvae.config import DEFAULTS as ALL_DEFAULTS
 from d2lvae.config import RULES, Config, ParameterError
+from IPython.core.inputtransformer2 import TransformerManager
 
 DEFAULTS = dict(
     data="auto",
@@ -31,6 +32,11 @@ def cell(typed=True, **changes):
     )
 
 
+def as_kept(source):
+    """A cell's source as IPython keeps it in `In`: magics are calls."""
+    return TransformerManager().transform_cell(source)
+
+
 def namespace(first=None, *later, **changes):
     """A notebook's globals after its parameters cell, perhaps papermill's, and perhaps other cells."""
     injected = (
@@ -41,12 +47,12 @@ def namespace(first=None, *later, **changes):
     found = {
         "__name__": "__main__",
         "get_ipython": print,
-        "In": ["", first or cell(), *injected, *later],
+        "In": [as_kept(source) for source in ("", first or cell(), *injected, *later)],
         **DEFAULTS,
         **changes,
     }
     for source in (first or "", *later):
-        exec("\n".join(line for line in source.splitlines() if not line.startswith("%")), found)
+        exec("\n".join(line for line in source.splitlines() if line[:1] not in "%!"), found)
     return found
 
 
@@ -127,7 +133,8 @@ def test_what_later_cells_set_does_not_count_when_the_cell_is_run_again():
         CALL,
         "name = 'x'\nerror = 1.5",
         "seed = 3\nname = 'x'",
-        "%magic no python",
+        as_kept("%magic no python"),
+        as_kept("%%bash\nepochs=7\nseed=3"),
     ]
     assert check(again) == DEFAULTS
 
@@ -148,6 +155,12 @@ def test_a_name_misspelt_in_the_cell_itself_and_then_mended():
         (cell(), ["lr = 0.01\nepochs = 3"], {"lr": 0.01, "epochs": 3}),
         ('"""What to turn."""\n' + cell(), [], {}),
         ("%%time\n" + cell(), [], {}),
+        ("%matplotlib inline\n" + cell() + "\n!ls", [], {}),
+        (cell() + "\nprint(epochs)", [], {}),
+        ("import os\n" + cell() + "\nplace = os.getcwd()", [], {}),
+        (cell().replace("epochs: int = 10", "epochs: int = int(2e1)"), [], {"epochs": 20}),
+        (cell(), ["epochs = int(3e0)\nlr = 0.5 * lr"], {"epochs": 3, "lr": 0.0005}),
+        (cell(), ["def f():\n    epochs = 3\n    seed = 5", "seed = int(2)"], {"seed": 2}),
         (cell(), [cell(epochs=2)], {"epochs": 2}),
     ],
 )
@@ -155,9 +168,10 @@ def test_edits_that_students_make(first, later, expected):
     assert check(namespace(first, *later)) == {**DEFAULTS, **expected}
 
 
-def test_a_magic_on_the_cell_hides_no_misspelt_name():
+@pytest.mark.parametrize("more", ["%%time\n{}", "%%capture\n{}", "{}\nprint(1)", "!ls\n{}"])
+def test_nothing_else_in_the_cell_hides_a_misspelt_name(more):
     with pytest.raises(ParameterError, match="'epoch' is not a parameter"):
-        check(namespace("%%time\n" + cell(epoch=5)))
+        check(namespace(more.format(cell(epoch=5))))
 
 
 def test_papermills_own_names_are_no_parameters():

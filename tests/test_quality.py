@@ -6,7 +6,7 @@ import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae import losses
+from d2lvae import data, losses
 from d2lvae.evaluation import classifier, metrics, quality
 from d2lvae.storage.records import RunError
 from helpers import fit
@@ -122,7 +122,7 @@ def absolute(logits, images):
 def test_a_loss_and_a_set_of_ones_own(unmeasured, tiny):
     images = d2lvae.ImageSet("mine", tiny.train, tiny.validation, "my own", False)
     run = unmeasured(images=images, pixel_loss=absolute, num_train=0)
-    with pytest.raises(RunError, match="trained with, absolute, none of bce, l2: evaluate"):
+    with pytest.raises(RunError, match="trained with, absolute; found None: evaluate"):
         d2lvae.evaluate(run, images)
     table = d2lvae.evaluate(run, images, absolute)
     assert "kernel distance" not in table.index and "SSIM" in table.index
@@ -137,6 +137,52 @@ def test_another_runs_folder_is_left_alone(unmeasured, tiny):
     with pytest.raises(RunError, match=r"metrics.json is another run's by now \(9 epochs there, 1"):
         d2lvae.evaluate(run, tiny)
     assert path.read_bytes() == before and "quality" not in run.metrics
+
+
+def record_of(run):
+    return (run.folder / "metrics.json").read_bytes(), json.dumps(run.metrics)
+
+
+@pytest.mark.parametrize("call", [d2lvae.evaluate, d2lvae.check_learning])
+def test_other_images_than_the_runs_are_refused(unmeasured, tiny, call):
+    run = unmeasured()
+    before = record_of(run)
+    for other in (data.drawn_digits(200, seed=5), tiny.first(150)):
+        with pytest.raises(RunError, match="these images are .* but the run was trained on"):
+            call(run, other)
+    assert record_of(run) == before
+
+
+def test_another_loss_than_the_runs_is_refused(unmeasured, tiny):
+    run = unmeasured()
+    before = record_of(run)
+    with pytest.raises(RunError, match="trained with, bce; found absolute"):
+        d2lvae.evaluate(run, tiny, absolute)
+    assert record_of(run) == before
+
+
+def test_a_net_that_was_trained_on_since_is_not_measured_in_the_first_runs_name(
+    config, tiny, small_vae
+):
+    vae = small_vae()
+    first = fit(vae, tiny, config)
+    second = fit(vae, tiny, {**config, "lr": 0.01})
+    with pytest.raises(RunError, match="the net of this run has been trained on"):
+        d2lvae.evaluate(first, tiny)
+    d2lvae.evaluate(second, tiny)
+    first.vae = d2lvae.load_net(first.folder / "vae.npz")  # as the message says
+    d2lvae.evaluate(first, tiny)
+    assert first.metrics["validation"] != second.metrics["validation"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_measure_that_is_no_number_is_left_out_by_name():
+    vae = d2lvae.DenseVAE(2, 1, 4, (1, 1, 1))
+    d2lvae.initialize(vae, 0)
+    pixels = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+    found = quality.quality(vae, d2lvae.ImageSet("dots", pixels, pixels))
+    assert all(np.isfinite(found[name]) for name in found if name != "not_measured")
+    assert "no finite number" in found["not_measured"]["off_edge_gradient_ratio"]
 
 
 def test_a_folder_on_another_machine_costs_only_the_files(unmeasured, tiny, tmp_path, capsys):

@@ -158,23 +158,29 @@ def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
 
 
 def test_another_clones_package_is_refused_in_a_clone(tmp_path):
+    root = str(pathlib.Path(threads.__file__).resolve().parent.parent.parent)
     (tmp_path / "notebooks").mkdir()
-    command = [sys.executable, "-c", "import d2lvae"]
-    assert (
-        subprocess.run(command, cwd=tmp_path / "notebooks").returncode == 0
-    ), "no clone: a notebook copied alone"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}); import d2lvae"]
+    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def start(**more):
+        return subprocess.run(
+            command,
+            cwd=tmp_path / "notebooks",
+            env={**without, **more},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert start().returncode == 0, "no clone: a notebook copied alone"
     (tmp_path / "environment.yml").write_text("")
-    result = subprocess.run(command, cwd=tmp_path / "notebooks", stderr=subprocess.PIPE, text=True)
+    result = start()
     assert (
         result.returncode
         and f"this is the clone {tmp_path}" in result.stderr
         and "make setup" in result.stderr
     )
-    meant = {
-        **os.environ,
-        "PYTHONPATH": str(pathlib.Path(threads.__file__).resolve().parent.parent.parent),
-    }
-    assert subprocess.run(command, cwd=tmp_path / "notebooks", env=meant).returncode == 0
+    assert start(PYTHONPATH=root).returncode == 0, "named on purpose"
 
 
 def watched_in_a_kernel(metadata):

@@ -50,18 +50,27 @@ def unit_images(images, ctx):
 
 
 def check_unit_range(images):
-    """The same images, if they are what a VAE takes; of Symbols nothing can be told.
+    """The same images, if they are what a net takes; of Symbols nothing can be told.
 
     While a loss is recorded the values are not looked at, which would wait for the device.
     """
-    if isinstance(images, mx.nd.NDArray):
-        found = np.dtype(images.dtype).name
-        if found == "float32" and images.size and not autograd.is_recording():
-            low, high = images.min().asscalar(), images.max().asscalar()
-            found = "" if -1e-3 <= low and high <= 1.001 else f"{found} from {low:g} to {high:g}"
-        if found not in ("", "float32"):
-            raise ValueError(
-                f"images must be float32 with intensities in [0, 1]; found {found}. "
-                "From uint8: mx.nd.array(images).astype('float32') / 255"
-            )
+    found = "" if isinstance(images, mx.sym.Symbol) else _found(images)
+    if found:
+        raise ValueError(
+            f"images must be float32 with intensities in [0, 1], an NDArray; found {found}. "
+            "From uint8: mx.nd.array(images).astype('float32') / 255"
+        )
     return images
+
+
+def _found(images):
+    """What an array is that is no float32 NDArray in [0, 1]; '' for one that is."""
+    if not isinstance(images, mx.nd.NDArray):
+        return f"{type(images).__module__}.{type(images).__name__}"
+    kind = np.dtype(images.dtype).name
+    if kind != "float32":
+        return kind
+    if not images.size or autograd.is_recording():
+        return ""
+    low, high = images.min().asscalar(), images.max().asscalar()
+    return "" if -1e-3 <= low and high <= 1.001 else f"{kind} from {low:g} to {high:g}"

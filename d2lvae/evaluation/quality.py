@@ -13,7 +13,8 @@ from .. import losses
 from ..engine.operators import unit_images
 from ..runs import reconstruct
 from ..storage import paths
-from ..storage.files import read_json
+from ..storage.files import read_arrays, read_json
+from ..storage.nets import get_weights
 from ..storage.readme import run_readme
 from ..storage.records import RunError
 from ..storage.results import write_text
@@ -52,24 +53,27 @@ def evaluate(run, images, pixel_loss=None):
     Raises
     ------
     RunError
-        The folder holds another run by now; or the run had a pixel loss of one's own, and it is not
-        given.
+        The folder holds another run by now, or the net has been trained on since; the images or the
+        pixel loss are not those of the training.
     ValueError
         The folder's metrics.json cannot be read.
     OSError
         The folder cannot be written; what was in it is unchanged.
     """
     settings = run.metrics["config"]
-    pixel_loss = pixel_loss or losses.PIXEL_LOSSES.get(settings["pixel_loss"])
-    if pixel_loss is None:
-        name = settings["pixel_loss"]
+    name = settings["pixel_loss"]
+    pixel_loss = pixel_loss or losses.PIXEL_LOSSES.get(name)
+    if getattr(pixel_loss, "__name__", pixel_loss) != name:
         raise RunError(
-            f"pixel_loss must be the function that this run was trained with, {name}, none "
-            f"of {', '.join(losses.PIXEL_LOSSES)}: evaluate(run, images, pixel_loss={name})"
+            f"pixel_loss must be the function that this run was trained with, {name}; "
+            f"found {getattr(pixel_loss, '__name__', pixel_loss)}: "
+            f"evaluate(run, images, pixel_loss={name})"
         )
+    _check_images(run, images)
     is_here = run.folder.is_dir()  # not where another machine's worker has written it
     if is_here:
         _check_same_run(run)
+        _check_weights(run)
     run.metrics.update(
         validation=validation_losses(run.vae, images.validation, pixel_loss, settings["seed"]),
         quality=quality(run.vae, images),
@@ -80,6 +84,28 @@ def evaluate(run, images, pixel_loss=None):
     else:
         paths.say(f"note: {run.folder} is not on this machine, so only the table has the measures")
     return table(run.metrics)
+
+
+def _check_images(run, images):
+    """Make sure that these are a run's images, or its record would tell of others'."""
+    if images.sha256() != run.metrics["config"]["data_sha256"]:
+        about = run.metrics["data"]
+        raise RunError(
+            f"these images are {images}, but the run was trained on {about['name']}, "
+            f"{about['num_train']:,} training images, {about['origin']}: give those, or train again"
+        )
+
+
+def _check_weights(run):
+    """Make sure that a run's net still has the weights that the run has left in its folder."""
+    kept, _ = read_arrays(run.folder / "vae.npz")
+    found = get_weights(run.vae)
+    if any(not np.array_equal(found.get(name), array) for name, array in kept.items()):
+        raise RunError(
+            f"the net of this run has been trained on, or was given other weights, since "
+            f"{run.folder / 'vae.npz'} was written: run.vae = d2lvae.load_net(run.folder / "
+            "'vae.npz') gives back the run's"
+        )
 
 
 def _check_same_run(run):
@@ -149,6 +175,8 @@ def quality(vae, images):
     for name, measure in metrics.PER_IMAGE.items():
         try:
             found[name] = float(measure(originals, reconstructions).mean())
+            if not np.isfinite(found[name]):
+                raise ValueError(f"{found.pop(name)} is no finite number")
         except ValueError as error:  # too small an image, or of too many channels
             missing[name] = str(error)
     try:
@@ -201,6 +229,7 @@ def check_learning(run, images):
     str
         Two lines of numbers; where one is not as it should be, the likeliest reason.
     """
+    _check_images(run, images)
     originals, average = (images.validation[:10] / 255, images.train.mean(axis=0) / 255)
     error, blind = (
         ((each - originals) ** 2).sum(axis=(1, 2, 3)).mean()

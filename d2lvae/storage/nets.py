@@ -5,6 +5,7 @@ import zlib
 import mxnet as mx
 import numpy as np
 
+from ..engine.operators import check_unit_range
 from .files import CheckpointError, read_arrays, write_arrays
 
 __all__ = ["Net", "from_config", "get_weights", "load_net", "save_net", "set_weights"]
@@ -31,8 +32,12 @@ class Net(mx.gluon.HybridBlock):
 
     def __init__(self, image_shape, prefix=None, params=None, **sizes):
         super().__init__(prefix=prefix, params=params)
-        self.image_shape = tuple(image_shape)
+        self.image_shape = tuple(map(int, image_shape))
+        sizes = {name: v.item() if isinstance(v, np.generic) else v for name, v in sizes.items()}
         self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
+
+    def __call__(self, images):
+        return super().__call__(check_unit_range(images))
 
 
 def net_classes():

@@ -6,14 +6,15 @@ __all__ = ["changes", "parameter_names"]
 
 INJECTED = "# Parameters\n"  # what papermill's cell begins with
 PAPERMILLS_OWN = "PAPERMILL_"  # names that papermill adds to it
+PYTHON_MAGICS = ("time", "capture")  # of a whole cell; what it sets stays set
 
 
 def parameter_names(namespace, known):
     """All names that a notebook's cells set as parameters, in order.
 
     The parameters cell is the last of the cells with the most parameters: cells before it are older
-    versions. A name in it that is no parameter is misspelt, so it counts as well. A cell behind it
-    can change or add parameters.
+    versions. A name that it sets to a constant and that is no parameter is misspelt, so it counts
+    as well. A cell behind it can change or add parameters.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def parameter_names(namespace, known):
     cells = [
         (source.startswith(INJECTED), names)
         for source in namespace.get("In", ())
-        for names in [_assigned(source)]
+        for names in [_assigned(source, known)]
         if names
     ]
     sizes = [0 if injected else sum(name in known for name in names) for injected, names in cells]
@@ -61,22 +62,58 @@ def changes(namespace, given):
     ]
 
 
-def _assigned(source):
-    """The names that a cell sets, if it does nothing but set names to constants; else none."""
-    lines = ("" if line.startswith(("%", "!")) else line for line in source.splitlines())
+def _assigned(source, known):
+    """The names that a cell sets to constants; none if it does more than that.
+
+    Yet a cell that sets two parameters or more is taken for one of parameters, whatever else it
+    does; then parameters count that it sets to something else, too.
+    """
+    statements = _statements(source)
+    others = [node for node in statements if not _sets_constant(node)]
+    names = _targets(node for node in statements if _sets_constant(node))
+    names += [name for name in _targets(others) if name in known]
+    return names if not others or sum(name in known for name in names) > 1 else []
+
+
+def _statements(source):
+    """A cell's statements, or those under its `%%time`; without texts and lines of `%` and `!`.
+
+    IPython keeps `%%time` as `get_ipython().run_cell_magic('time', '', source)`, and the lines as
+    calls of the same kind.
+    """
     try:
-        statements = ast.parse("\n".join(lines)).body
+        found = ast.parse(source).body
     except SyntaxError:
         return []
-    names = []
-    for node in statements:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not _is_constant(node.value):
-            return []
-        names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
+    kept = []
+    for node in found:
+        value = node.value if isinstance(node, ast.Expr) else None
+        if _is_magic(value):
+            texts = [getattr(argument, "value", "") for argument in value.args]
+            kept += _statements(texts[2]) if texts[0] in PYTHON_MAGICS and texts[2:] else []
+        elif not isinstance(value, ast.Constant):
+            kept.append(node)
+    return kept
+
+
+def _is_magic(node):
+    """Whether an expression calls a method of `get_ipython()`."""
+    called = getattr(getattr(getattr(node, "func", None), "value", None), "func", None)
+    return getattr(called, "id", "") == "get_ipython"
+
+
+def _targets(statements):
+    """The names that statements set, in order."""
+    targets = [
+        target
+        for node in statements
+        for target in getattr(node, "targets", [getattr(node, "target", None)])
+    ]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _sets_constant(node):
+    return isinstance(node, (ast.Assign, ast.AnnAssign)) and _is_constant(node.value)
 
 
 def _is_constant(node):

@@ -88,7 +88,7 @@ def settings_of(vae, images, config, discriminator=None):
     check_nets(vae, discriminator, config)
     settings = {name: getattr(config, name) for name in TRAINING}
     settings["pixel_loss"] = getattr(config.pixel_loss, "__name__", config.pixel_loss)
-    settings.update(num_train=images.num_first, data=images.name, data_sha256=images.sha256())
+    settings.update(num_train=int(images.num_first), data=images.name, data_sha256=images.sha256())
     settings["vae"] = describe(vae)
     if discriminator is not None:
         weight = 0.0 if config.learned_loss == "features" else config.disc_weight

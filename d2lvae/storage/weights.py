@@ -39,7 +39,8 @@ def initialize(net, seed, ctx=None):
     mx.random.seed(spawn_seeds(seed)[0])
     net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
     prepare(net)
-    net.left_by_fit = checksum(net)
+    net.left_by_fit, net.drawn_from = checksum(net), seed
+    vars(net).pop("began_from", None)
 
 
 def prepare(net):
@@ -60,8 +61,22 @@ def complete(net):
 
 
 def has_weights(net):
-    """Whether a net has been initialised, by whomever."""
-    return all(p._data is not None or p._deferred_init for p in net.collect_params().values())
+    """Whether a net has been initialised, by whomever.
+
+    Raises
+    ------
+    RunError
+        Only some of its layers have been.
+    """
+    parameters = net.collect_params().values()
+    missing = [p.name for p in parameters if p._data is None and not p._deferred_init]
+    if missing and len(missing) < len(parameters):
+        raise RunError(
+            f"some layers of this {type(net).__name__} have weights and others have none (for "
+            f"example {missing[0]}): initialize those as well, or all with "
+            "d2lvae.initialize(net, seed)"
+        )
+    return not missing
 
 
 def checksum(net):
@@ -85,7 +100,7 @@ def own_weights(nets, resume):
     ------
     RunError
         A training that began from weights of somebody's own has changed them, so that it cannot
-        begin from them again.
+        begin from them again; or only some layers have weights.
     """
     found = {name: _own_weights(name, net, resume) for name, net in nets.items()}
     return {name: number for name, number in found.items() if number}
@@ -143,6 +158,8 @@ def _begin(net, seed, has_own_weights, quiet):
     else:
         if has_weights(net) and hasattr(net, "began_from"):
             words = f"was trained before; it begins anew from seed {seed} (resume True would go on)"
+        elif has_weights(net) and net.drawn_from != seed:
+            words = f"was initialized from seed {net.drawn_from}; it begins from seed {seed}"
         initialize(net, seed)
     if words and not quiet:
         print(f"{type(net).__name__} {words}.", flush=True)
