@@ -74,8 +74,9 @@ def without_solutions(notebook):
         for marker in ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS"):
             if marker in cell.source:
                 raise ValueError(
-                    f"cell {about.get('grade_id')} has {marker!r} without its counterpart; expected "
-                    "'### BEGIN ...' and '### END ...' on lines of their own. Mend the source"
+                    f"cell {about.get('grade_id')} has {marker!r} without its counterpart; "
+                    "expected '### BEGIN ...' and '### END ...' on lines of their own. Mend"
+                    " the source"
                 )
     return notebook
 
