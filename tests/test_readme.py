@@ -569,7 +569,9 @@ def test_the_readme_leads_to_every_page():
 
 @pytest.mark.parametrize("page", ["notebooks/README.md", "docs/teaching.md"])
 def test_the_lists_of_notebooks_are_whole_and_their_times_are_the_notebooks(page):
-    rows = re.findall(r"^\|.*?\[(\w+)\]\([./\w]*\.ipynb\) \|.*\| (.+?) \|$", (ROOT / page).read_text(), re.M)
+    rows = re.findall(
+        r"^\|.*?\[(\w+)\]\([./\w]*\.ipynb\) \|.*\| (.+?) \|$", (ROOT / page).read_text(), re.M
+    )
     times = {name: time for name, time in rows if "minute" in time}
     assert {*times} == {path.stem for path in NOTEBOOKS}
     for name, time in times.items():
@@ -656,7 +658,9 @@ def anchors(page):
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, *RUN_PAGES, *NOTEBOOKS, *ASSIGNMENTS], ids=lambda page: page.relative_to(ROOT).as_posix()
+    "page",
+    [*PAGES, *RUN_PAGES, *NOTEBOOKS, *ASSIGNMENTS],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", words_of(page))
