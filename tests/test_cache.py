@@ -41,6 +41,26 @@ def test_another_key_is_not_trusted(path, capsys):
 @pytest.mark.parametrize(
     "change",
     [
+        lambda arrays: {name: array[:1] for name, array in arrays.items()},
+        lambda arrays: {name: array.astype(np.float64) for name, array in arrays.items()},
+        lambda arrays: {f"of_{name}": array for name, array in arrays.items()},
+        lambda arrays: {},
+    ],
+)
+def test_arrays_of_another_kind_beside_the_right_key_are_not_trusted(path, capsys, change):
+    write_cache(path, ARRAYS, KEY)
+    with np.load(path) as file:
+        kept = {name: file[name] for name in file.files}
+    record = kept.pop("record")
+    with open(path, "wb") as file:
+        np.savez(file, record=record, **change(kept))
+    assert read_cache(path, KEY) is None
+    assert "a.cache was made from other data" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         lambda content: content.replace(b"|u1", b"|i1"),
         lambda content: content.replace(b"(3, 4)", b"(4, 3)"),
         lambda content: content.replace(b"(3, 4)", b"(1, 4)"),
@@ -50,7 +70,7 @@ def test_another_key_is_not_trusted(path, capsys):
         lambda content: content[:-30],
         lambda content: b"",
         lambda content: b"something else altogether" * 10,
-        lambda content: npz(key=np.array([{}], object)),
+        lambda content: npz(record=np.array([{}], object)),
         lambda content: npz(np.savez_compressed, images=np.zeros(1_000_000)),
     ],
 )

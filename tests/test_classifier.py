@@ -183,7 +183,7 @@ def cut_short(path):
 def kept(path):
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    return arrays, json.loads(arrays.pop("key").tobytes())
+    return arrays, json.loads(arrays.pop("record").tobytes())["key"]
 
 
 def other_net(path):

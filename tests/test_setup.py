@@ -152,8 +152,7 @@ def setup(tmp_path, **environment):
         ["/bin/sh", str(ROOT / "tools" / "setup.sh"), str(tmp_path / "venv")],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
 

@@ -1,9 +1,11 @@
-"""List the known vulnerabilities of the pinned packages, for each Python: pip-audit over constraints.txt.
+"""List the known vulnerabilities of the pinned packages, for each Python: pip-audit over
+constraints.txt.
 
     make audit          (or: pip install pip-audit && python tools/audit.py)
 
-It asks the package index, or with --osv the database of osv.dev.  A package that the service could not look up is an error, not a
-pass.  What has been found, and what of it can be reached from here, is in docs/security.md.
+It asks the package index, or with --osv the database of osv.dev.  A package that the service could
+not look up is an error, not a pass.  What has been found, and what of it can be reached from here,
+is in docs/security.md.
 """
 
 import importlib.util
@@ -18,8 +20,10 @@ from packaging.requirements import Requirement
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PYTHONS = ["3.8", "3.9", "3.10", "3.11"]
 HOW_TO_GET_IT = (
-    "pip-audit is not here. Install it beside the project, not into it (it needs newer packages): pipx install pip-audit, or\n"
-    "    python3 -m venv audit && audit/bin/pip install pip-audit packaging && audit/bin/python tools/audit.py"
+    "pip-audit is not here. Install it beside the project, not into it "
+    "(it needs newer packages): pipx install pip-audit, or\n"
+    "    python3 -m venv audit && audit/bin/pip install pip-audit packaging && "
+    "audit/bin/python tools/audit.py"
 )
 
 
@@ -37,9 +41,10 @@ def pins(text, python):
 
 
 def vulnerabilities(report):
-    """Lines on the vulnerabilities in a report of pip-audit's, and the names that could not be looked up."""
+    """Lines on the vulnerabilities in pip-audit's report, and names that could not be looked up."""
     found = [
-        f"{package['name']} {package['version']}: {one['id']} ({', '.join(one['aliases'])}), fixed in {', '.join(one['fix_versions']) or 'none'}"
+        f"{package['name']} {package['version']}: {one['id']} ({', '.join(one['aliases'])}), "
+        f"fixed in {', '.join(one['fix_versions']) or 'none'}"
         for package in report["dependencies"]
         for one in package.get("vulns", ())
     ]
@@ -72,7 +77,8 @@ def main():
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if not result.stdout:
             sys.exit(
-                f"pip-audit gave no report for Python {python}; its message is above (is there a network?)"
+                f"pip-audit gave no report for Python {python}; its message is above "
+                "(is there a network?)"
             )
         found, missing = vulnerabilities(json.loads(result.stdout))
         print(f"Python {python}: {len(found)} known", *found, sep="\n  ")

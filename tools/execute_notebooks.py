@@ -2,8 +2,9 @@
 
     python tools/execute_notebooks.py notebooks/*.ipynb
 
-What papermill adds (its parameters cell, times, paths) is taken out again.  What JupyterLab would add when it opens
-the notebook is put in.  A notebook with an error, a warning or a path of this machine in its outputs is not written.
+What papermill adds (its parameters cell, times, paths) is taken out again.  What JupyterLab would
+add when it opens the notebook is put in.  A notebook with an error, a warning or a path of this
+machine in its outputs is not written.
 """
 
 import pathlib

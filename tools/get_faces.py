@@ -4,8 +4,9 @@
     .venv/bin/pip install --constraint constraints.txt 'kagglehub==0.2.9'
     .venv/bin/python tools/get_faces.py [soumikrakshit/anime-faces | splcher/animefacedataset]
 
-The first, the default, is the set of the original project: 21,551 faces of 64 x 64.  The second has 63,632 of many
-sizes.  kagglehub keeps the files in its own cache and may ask for a Kaggle account; see its documentation.
+The first, the default, is the set of the original project: 21,551 faces of 64 x 64.  The second has
+63,632 of many sizes.  kagglehub keeps the files in its own cache and may ask for a Kaggle account;
+see its documentation.
 """
 
 import sys
@@ -26,7 +27,8 @@ def main(name=SETS[0]):
         import kagglehub
     except ImportError:
         sys.exit(
-            "kagglehub is not installed. Install it:\n    .venv/bin/pip install --constraint constraints.txt 'kagglehub==0.2.9'"
+            "kagglehub is not installed. Install it:\n"
+            "    .venv/bin/pip install --constraint constraints.txt 'kagglehub==0.2.9'"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(kagglehub.dataset_download(name))

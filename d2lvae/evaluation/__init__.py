@@ -1,1 +1,1 @@
-"""How good the images are: measures, the classifiers behind two of them, and the study of sharpness."""
+"""How good the images are: measures, classifiers behind two of them, the study of sharpness."""

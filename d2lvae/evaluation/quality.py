@@ -187,8 +187,8 @@ def check_learning(run, images):
     """What a student should look at first: has the VAE learned, and do its latents say anything?
 
     The pixel loss should have fallen; the whole loss need not, since a learned loss grows with what
-    the discriminator learns.  And a reconstruction should be nearer to its original than the average
-    training image is, or it owes nothing to its latents.
+    the discriminator learns.  And a reconstruction should be nearer to its original than the
+    average training image is, or it owes nothing to its latents.
 
     Parameters
     ----------
@@ -212,6 +212,7 @@ def check_learning(run, images):
         "" if error < 0.95 * blind else "  NOTE: no nearer. Too few epochs, or kl_weight too high?"
     )
     return (
-        f"pixel loss: {first:.1f} nats per image in the first epoch, {last:.1f} in the last{fallen}\n"
+        f"pixel loss: {first:.1f} nats per image in the first epoch, "
+        f"{last:.1f} in the last{fallen}\n"
         f"squared error per image: {error:.1f}; of the average image: {blind:.1f}{nearer}"
     )

@@ -1,10 +1,12 @@
-"""Is it sharper?  The same VAE under different losses, from the same weights and on the same images, several times each.
+"""Is it sharper?  The same VAE under different losses, from the same weights and on the same
+images, several times each.
 
     make study      (python -m d2lvae.evaluation.study; what is done already is not done again)
 
-A study is a list of conditions; each is trained once for every seed by :func:`d2lvae.fit` into `results/study/runs`, and the
-reconstructions of the same validation images are measured one by one (:mod:`d2lvae.evaluation.metrics`).  What stays in the repository is
-the summary, `results/study/DATA.json`: means, and differences from the plain VAE with bootstrap intervals.
+A study is a list of conditions; each is trained once for every seed by :func:`d2lvae.fit` into
+`results/study/runs`, and the reconstructions of the same validation images are measured one by one
+(:mod:`d2lvae.evaluation.metrics`).  What stays in the repository is the summary,
+`results/study/DATA.json`: means, and differences from the plain VAE with bootstrap intervals.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import os
 
 import numpy as np
 
-from .. import data, discriminators, runs, vae
+from .. import __version__, data, discriminators, runs, vae
 from ..config import Config
 from ..storage import paths, png
 from ..storage.files import atomic_write, read_json
@@ -86,7 +88,7 @@ CONTROLS = {
 
 
 def nets_for(condition, image_shape):
-    """The VAE and perhaps the discriminator of a condition: the seed's sizes on digits and on faces."""
+    """The VAE and perhaps the discriminator of a condition, in the original's sizes."""
     if image_shape[0] == 1:
         net = vae.DenseVAE(5, 3, 400, image_shape)
         width = 200
@@ -116,7 +118,7 @@ def config_for(condition, seed, epochs, results_dir):
 
 
 def finished(folder, data_sha256):
-    """Whether a run's folder holds the results of a run that came to its end, on the images with this checksum."""
+    """Whether a folder holds a finished run on the images with this checksum."""
     try:
         record = read_json(folder / "metrics.json")
         return record["finished"] is True and record["config"]["data_sha256"] == data_sha256
@@ -184,7 +186,8 @@ def measure_all(images, folders):
 
 
 def summarize(measures):
-    """Means and paired differences from the plain VAE, each with a 95 % bootstrap interval over seeds and images.
+    """Means and paired differences from the plain VAE, each with a 95 % bootstrap interval over
+    seeds and images.
 
     Parameters
     ----------
@@ -194,9 +197,10 @@ def summarize(measures):
     Returns
     -------
     dict
-        By condition, then measure: 'mean', 'by_seed', and for all but the plain VAE 'difference', 'low', 'high'.  Of the kernel
-        distance, one number a seed, the interval is over the seeds alone.  Of the blurred originals, which no VAE made, there is
-        no difference, and the interval is the mean's.
+        By condition, then measure: 'mean', 'by_seed', and for all but the plain VAE 'difference',
+        'low', 'high'.  Of the kernel distance, one number a seed, the interval is over the seeds
+        alone.  Of the blurred originals, which no VAE made, there is no difference, and the
+        interval is the mean's.
     """
     summary = {}
     for name, found in measures.items():
@@ -217,7 +221,8 @@ def summarize(measures):
 
 
 def reconstructions(images, folders, num_images=4):
-    """The same validation images under each condition, for the first seed; of a drawn set, whose images may be shown, also the originals.
+    """The same validation images under each condition, for the first seed; of a drawn set, whose
+    images may be shown, also the originals.
 
     Returns
     -------
@@ -242,8 +247,9 @@ def study(images, conditions, seeds, epochs, folder):
         A training of each condition with each.
     epochs : int
     folder : path
-        The runs go into `folder/runs`, the summary to `folder/DATA.json`, its figure to `folder/DATA.png`, images and their
-        crops to `folder/DATA_images.png` and `folder/DATA_crops.png`.
+        The runs go into `folder/runs`, the summary to `folder/DATA.json`, its figure to
+        `folder/DATA.png`, images and their crops to `folder/DATA_images.png` and
+        `folder/DATA_crops.png`.
 
     Returns
     -------
@@ -252,6 +258,7 @@ def study(images, conditions, seeds, epochs, folder):
     """
     folders = train_all(images, conditions, seeds, epochs, folder / "runs")
     record = {
+        "d2lvae": __version__,
         "data": images.name,
         "num_train": len(images.train),
         "epochs": epochs,
@@ -290,7 +297,10 @@ def study(images, conditions, seeds, epochs, folder):
 
 
 def conclusions(record):
-    """What follows from a summary, a sentence a condition: a change counts if its interval does not hold 0 and all seeds agree on its direction."""
+    """What follows from a summary, a sentence a condition.
+
+    A change counts if its interval does not hold 0 and all seeds agree on its direction.
+    """
     sentences = []
     for name, found in record["measures"].items():
         if "difference" not in found["psnr"] or name in CONTROLS:
@@ -324,7 +334,8 @@ def _change(row, plain, more, less):
 
 
 def load_summary(name, folder=None):
-    """The summary of a data set's study as :func:`study` wrote it, by default the committed one; None if there is none.
+    """The summary of a data set's study as :func:`study` wrote it, by default the committed one;
+    None if there is none.
 
     Raises
     ------
@@ -354,7 +365,8 @@ def load_summary(name, folder=None):
         right = False
     if not right:
         raise ValueError(
-            f"{path} is not the summary of a study, or not all of its numbers are finite: restore it (git checkout) or run `make study`"
+            f"{path} is not the summary of a study, or not all of its numbers are finite: "
+            "restore it (git checkout) or run `make study`"
         )
     return record
 
@@ -374,7 +386,7 @@ def main():
     parser.add_argument(
         "sets",
         nargs="*",
-        help="mnist, drawn (faces), anime, digits (drawn); by default the first three, those that are there",
+        help="mnist, drawn (faces), anime, digits (drawn); default: the first three that are there",
     )
     parser.add_argument(
         "--seeds", type=int, default=3, help="trainings of each condition (at least 1)"

@@ -21,7 +21,7 @@ def write_cache(path, arrays, key):
     path : path
         The file; its folder is made if it is missing.
     arrays : dict of numpy.ndarray
-        By names other than 'key'; no objects.
+        By names other than 'record'; no objects.
     key : dict
         Anything JSON can hold: all that the arrays depend on.
     """
@@ -29,7 +29,8 @@ def write_cache(path, arrays, key):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
-            np.savez(file, key=np.frombuffer(json.dumps(key).encode(), np.uint8), **arrays)
+            record = json.dumps(_record(arrays, key)).encode()
+            np.savez(file, record=np.frombuffer(record, np.uint8), **arrays)
     except OSError as error:
         paths.say(f"not kept for the next time: {error}")
 
@@ -59,11 +60,18 @@ def read_cache(path, key):
         if damaged:
             raise ValueError(f"{damaged} has the wrong checksum")
         with np.load(path, allow_pickle=False) as file:
-            found = json.loads(file["key"].tobytes().decode())
-            if found == json.loads(json.dumps(key)):
-                return {name: file[name] for name in file.files if name != "key"}
+            record = json.loads(file["record"].tobytes().decode())
+            arrays = {name: file[name] for name in file.files if name != "record"}
+        if record == json.loads(json.dumps(_record(arrays, key))):
+            return arrays
         reason = "was made from other data or by another version"
     except Exception as error:  # zipfile's, numpy's and json's are of many kinds
         reason = f"is damaged or of another kind ({error})"
     paths.say(f"{paths.display_path(path)} {reason}; it is made anew")
     return None
+
+
+def _record(arrays, key):
+    """What is kept beside the arrays: the key, and each array's type and shape."""
+    kinds = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
+    return {"key": key, "arrays": kinds}

@@ -221,7 +221,7 @@ def two_runs_into_one_folder(folder, reference):
 
 TWO_CACHES = """
 import sys, d2lvae
-from d2lvae import classifier
+from d2lvae.evaluation import classifier
 faces, digits = d2lvae.load_faces('drawn', 10, image_size=32), d2lvae.load_digits('drawn', 10)
 features = classifier.features(classifier.classifier_for(digits), digits.validation[:5])
 print('@', faces.sha256(), features.tobytes().hex())

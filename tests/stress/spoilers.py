@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 
-from liars import CACHE, NET, NPZ, QUALITY, RECORD, SUMMARY, TRAINING
+from liars import CACHE, NET, NPZ, RECORD, SUMMARY, TRAINING, infinite, not_a_number
 from readers import TARGETS
 
 # bytes, of any kind of file
@@ -262,7 +262,7 @@ def ways(kind):
         "discriminator": NPZ + NET,
         "checkpoint": NPZ + TRAINING,
         "both checkpoints": NPZ + TRAINING,
-        "classifier": NPZ + QUALITY,
+        "classifier": [not_a_number, infinite, *CACHE],
         "record of a run": RECORD,
         "summary of a study": SUMMARY,
     }

@@ -95,7 +95,8 @@ def main():
         checkpoints.save_checkpoint = lambda *state: (save(*state), time.sleep(arguments.pause))
     images, (vae, disc) = faces(), nets()
     say("ready")
-    d2lvae.fit(vae, images, config(arguments.results_dir, arguments.epochs), disc)
+    run = d2lvae.fit(vae, images, config(arguments.results_dir, arguments.epochs), disc)
+    d2lvae.evaluate(run, images)
     say("done")
 
 
