@@ -15,7 +15,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # A clone that was copied or moved, or whose Python is gone, is set up anew: .ready holds the environment's place.
 STALE := $(shell [ "$$(cat '$(READY)' 2>/dev/null)" = "$$(cd '$(VENV)' 2>/dev/null && pwd -P)" ] && '$(BIN)/python' -c pass 2>/dev/null || echo stale)
 
-.PHONY: stale help setup demo test bench stress audit mnist faces anime study notebooks lab explore dist-demo dist-test clean
+.PHONY: stale help setup demo test bench stress audit mnist faces anime study notebooks lab explore slides assignment solutions dist-demo dist-test clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -93,6 +93,15 @@ dist-test: $(READY)  ## the long tests of distributed training: every net, every
 
 notebooks: $(READY)  ## execute the committed notebooks anew, on drawn digits and drawn faces
 	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS)
+
+slides: $(READY)  ## slides of the two key notebooks for a lecture, into results/slides
+	$(BIN)/python tools/slides.py results/slides notebooks/mnist_densevae_logreg.ipynb notebooks/anime_convvae_learned.ipynb
+
+assignment: $(READY)  ## the exercises for students, without solutions, into results/assignments/student
+	$(BIN)/python tools/assignments.py student
+
+solutions: $(READY)  ## the exercises with solutions, executed and checked, into results/assignments/solutions (minutes)
+	$(BIN)/python tools/assignments.py solutions
 
 lab: $(READY)  ## open JupyterLab in this folder, at the notebooks
 	$(BIN)/jupyter lab $(AS_ROOT) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks

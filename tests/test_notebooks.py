@@ -23,7 +23,9 @@ TINY = {
     "anime": {"data": "drawn", "num_train": 128, "epochs": 2},
     "study": {"data": "drawn", "num_train": 320, "epochs": 2, "num_seeds": 1},
     "latent": {},
+    "own": {"epochs": 2},
 }
+NAMES = {"anime": "drawn faces", "own": "shapes"}  # of the images, others than drawn digits
 COMMON = {
     *("data", "num_train", "epochs", "lr", "num_latents", "pixel_loss"),
     *("seed", "resume", "results_dir"),
@@ -45,6 +47,8 @@ PARAMETERS = {  # what each has besides
 OTHERS = {
     "study_sharpness": {"data", "num_train", "epochs", "num_seeds", "seed", "results_dir"},
     "latent_explorer": {"results_dir"},
+    "own_experiment": {"epochs", "num_latents", "kl_weight", "batch_size", "lr", "seed"}
+    | {"results_dir"},
 }
 EIGHT = [stem for stem in PARAMETERS if stem != "anime_convvae_learned"]
 
@@ -114,9 +118,8 @@ def test_as_committed_it_is_executed_clean_and_portable(path):
     )
     text = json.dumps([[cell.source, cell.get("outputs")] for cell in notebook.cells])
     assert not re.search(r"/(home|root|tmp|Users|work)/", text), "a path of one machine"
-    assert (
-        "drawn faces" if family(path) == "anime" else "drawn digits"
-    ) in text and path.stat().st_size < 1_500_000
+    assert NAMES.get(family(path), "drawn digits") in text
+    assert path.stat().st_size < 1_500_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -189,6 +192,8 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
         "the plain VAE beside the learned loss",
         "the original's recipe beside it",
         *study.CONDITIONS["drawn_digits"],
+        "one of one's own",
+        "the same, continued",
     }
     assert len(histories) == len(PARAMETERS) + len(others)
     for path in histories:

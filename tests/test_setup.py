@@ -1,6 +1,7 @@
 """The set-up: two files that agree, a lock that covers all, and one clear message for each thing missing."""
 
 import importlib.metadata
+import json
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SETUP = ROOT / "tools" / "setup.sh"
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 CONSTRAINTS = [
     Requirement(line)
@@ -37,9 +39,44 @@ def test_environment_and_pip_set_agree():
     assert "--constraint constraints.txt" in lines and "--editable ." in lines
     [python] = [line for line in lines if line.startswith("python")]
     requires = re.search(r'requires-python = "(.+)"', PYPROJECT).group(1)
-    assert SpecifierSet(python[len("python") :]) == SpecifierSet(requires)
-    [conda_pip] = [line for line in lines if line.startswith("pip==")]
-    assert conda_pip in (ROOT / "tools" / "setup.sh").read_text()
+    assert SpecifierSet(requires).contains(python[len("python=") :])  # repo2docker reads one "="
+    [conda_pip] = [line for line in lines if line.startswith("pip=")]
+    assert conda_pip.replace("=", "==") in (ROOT / "tools" / "setup.sh").read_text()
+
+
+def test_conda_brings_the_system_libraries_that_set_up_looks_for():
+    """All but libquadmath, which comes with conda's Python itself (libgcc)."""
+    asked = re.findall(r"lacking (lib\w+)", (ROOT / "tools" / "setup.sh").read_text())
+    by_conda = {"libgomp": "libgomp", "libGL": "libgl", "libgthread": "libglib"}
+    assert {*asked} - {"libquadmath"} == {*by_conda}
+    assert {*by_conda.values()} <= {*environment_lines()}
+
+
+def test_the_container_has_what_set_up_looks_for():
+    """The Dockerfile's packages are those that tools/setup.sh names for Debian, and .ci/run's."""
+    words = set((ROOT / "Dockerfile").read_text().replace(")", " ").split())
+    named = set(re.findall(r"(?:lacking [\w.-]+|quadmath) (lib[\w.-]+)\)", SETUP.read_text()))
+    debian = named - {"libgomp", "libquadmath", "mesa-libGL", "glib2"}
+    assert debian == {"libgomp1", "libquadmath0", "libgl1", "libglib2.0-0"}
+    assert {*debian, "make", "git", "python3", "python3-venv"} <= words
+    target = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["build"]
+    assert f"FROM debian:bookworm-slim AS {target['target']}" in (ROOT / "Dockerfile").read_text()
+    assert (ROOT / ".devcontainer" / target["dockerfile"]).samefile(ROOT / "Dockerfile")
+
+
+def test_an_arm_machine_is_asked_for_no_libquadmath(tmp_path):
+    """Debian has none for it, and MXNet's wheel for it needs none."""
+    for machine, asked in (("x86_64", True), ("aarch64", False)):
+        folder = tmp_path / machine
+        folder.mkdir()
+        uname = folder / "uname"
+        uname.write_text(f"#!/bin/sh\n[ $1 = -s ] && echo Linux || echo {machine}\n")
+        uname.chmod(0o755)
+        python = fake_python(folder, **{"libquadmath.so.0": 1, "libgomp.so.1": 1})
+        path = f"{folder}:{os.environ['PATH']}"
+        result = setup(folder, PYTHON=str(python), PATH=path)
+        assert result.returncode == 1 and "gomp" in result.stderr
+        assert ("quadmath" in result.stderr) is asked
 
 
 def test_the_packages_the_project_is_made_for_are_there():

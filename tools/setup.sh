@@ -43,13 +43,14 @@ version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # 3. System libraries that the wheels of mxnet and opencv load but do not bring along.
 if [ "$(uname -s)" = Linux ]; then
+    quadmath() { [ "$(uname -m)" != x86_64 ] || lacking libquadmath.so.0 "$1"; }  # MXNet's Arm wheel needs none
     lacking() { "$PYTHON" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null || echo " $2"; }
     if command -v dnf >/dev/null 2>&1; then
         install="${as_root}dnf install"
-        packages="$(lacking libgomp.so.1 libgomp)$(lacking libquadmath.so.0 libquadmath)$(lacking libGL.so.1 mesa-libGL)$(lacking libgthread-2.0.so.0 glib2)"
+        packages="$(lacking libgomp.so.1 libgomp)$(quadmath libquadmath)$(lacking libGL.so.1 mesa-libGL)$(lacking libgthread-2.0.so.0 glib2)"
     else
         install="${as_root}apt-get update && ${as_root}apt-get install --yes"
-        packages="$(lacking libgomp.so.1 libgomp1)$(lacking libquadmath.so.0 libquadmath0)$(lacking libGL.so.1 libgl1)$(lacking libgthread-2.0.so.0 libglib2.0-0)"
+        packages="$(lacking libgomp.so.1 libgomp1)$(quadmath libquadmath0)$(lacking libGL.so.1 libgl1)$(lacking libgthread-2.0.so.0 libglib2.0-0)"
     fi
     [ -z "$packages" ] || fail "system libraries are missing. Install them:
     $install$packages"

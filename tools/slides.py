@@ -1,0 +1,43 @@
+"""Slides from executed notebooks, as HTML for a browser.
+
+    python tools/slides.py FOLDER NOTEBOOK ...
+
+Where a cell does not say what it is on a slide (metadata `slideshow`), a heading begins a slide, a
+figure has one of its own below it, and parameters and training logs are left out.
+"""
+
+import pathlib
+import sys
+
+import nbformat
+from nbconvert import SlidesExporter
+
+
+def place(cell):
+    """What a cell is on the slides: 'slide', 'subslide', 'skip' or '-' (goes on)."""
+    if cell.cell_type == "markdown":
+        return "slide" if cell.source.startswith("#") else "-"
+    outputs = cell.get("outputs", [])
+    if "parameters" in cell.metadata.get("tags", []) or len(outputs) > 3:
+        return "skip"
+    return "subslide" if any("image/png" in o.get("data", {}) for o in outputs) else "-"
+
+
+def slides(path, folder):
+    """Write a notebook's slides into a folder; returns their path."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.metadata.setdefault("slideshow", {"slide_type": place(cell)})
+    exporter = SlidesExporter(reveal_theme="simple", reveal_scroll=True)
+    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    folder.mkdir(parents=True, exist_ok=True)
+    out = folder / f"{path.stem}.slides.html"
+    out.write_text(html)
+    return out
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    for name in sys.argv[2:]:
+        print(slides(pathlib.Path(name), pathlib.Path(sys.argv[1])))
