@@ -375,6 +375,41 @@ def test_who_waits_too_long_says_for_what_and_ends(monkeypatch, capfd):
     )
 
 
+@pytest.mark.parametrize("role, died", [("server", 60), ("scheduler", 60), ("server", None)])
+def test_whoever_serves_ends_after_the_others_but_not_before_their_first_heartbeat(
+    monkeypatch, capfd, role, died
+):
+    """MXNet's library, pretended: all meet after 33 s, first heartbeats come three seconds later."""
+    now = [0.0]
+
+    def dead(handle, whom, number, seconds):
+        met = died is not None and now[0] > 33
+        number._obj.value = met and (seconds < 0 or now[0] < 36 or now[0] > died + seconds)
+        return 0
+
+    def exit(code):
+        raise SystemExit(code)
+
+    clock = types.SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s)
+    )
+    library = types.SimpleNamespace(MXKVStoreGetNumDeadNode=dead)
+    base = types.SimpleNamespace(_LIB=library, check_call=lambda code: code)
+    monkeypatch.setattr(cluster, "time", clock)
+    monkeypatch.setattr(cluster.os, "_exit", exit)
+    group = cluster.cluster({**GOOD, "DMLC_ROLE": role})
+    with pytest.raises(SystemExit, match="1" if died is None else "0"):
+        cluster._watch(group, types.SimpleNamespace(handle=None), base)
+    if died is None:
+        assert 300 <= now[0] < 303
+        expected = "server: not 2 worker(s) and 1 server(s) within 300 s"
+    else:
+        assert died + 15 < now[0] < died + 18
+        whom = {"server": "the scheduler", "scheduler": "a worker or server"}[role]
+        expected = f"{role}: {whom} has ended, or was silent for 15 s"
+    assert capfd.readouterr().err == f"{expected}: so this ends, too\n"
+
+
 def test_the_launcher_names_who_died_and_ends_all_at_once(capfd):
     """A pretended training of which worker 1 kills itself."""
     command = ["sh", "-c", '[ "$DMLC_WORKER_ID" = 0 ] && exec sleep 300; kill -9 $$']

@@ -104,17 +104,18 @@ def _watch(group, store, base):
         base.check_call(base._LIB.MXKVStoreGetNumDeadNode(*arguments))
         return number.value
 
-    until, have_met, code = time.monotonic() + group.meeting, False, None
-    while code is None:
+    until, have_met = time.monotonic() + group.meeting, False
+    while not have_met and time.monotonic() < until:
         time.sleep(2)  # the library must have begun before it may be asked
-        have_met = have_met or silent(-1) > 0  # for less than no time everybody has been
-        if have_met and silent(group.silence):
-            whom = "a worker or server" if group.role == "scheduler" else "the scheduler"
-            code, said = 0, f"{whom} has ended, or was silent for {group.silence} s"
-        elif not have_met and time.monotonic() > until:
-            wanted = f"{group.workers} worker(s) and {group.servers} server(s)"
-            code, said = 1, f"not all {wanted} have come within {group.meeting} s"
+        have_met = silent(-1) > 0  # for less than no time everybody has been
+    said = f"not {group.workers} worker(s) and {group.servers} server(s) within {group.meeting} s"
+    if have_met:
+        whom = "a worker or server" if group.role == "scheduler" else "the scheduler"
+        said = f"{whom} has ended, or was silent for {group.silence} s"
+        time.sleep(group.silence)  # the first heartbeats are on their way
+        while not silent(group.silence):
+            time.sleep(2)
     try:
         print(f"{group.role}: {said}: so this ends, too", file=sys.stderr, flush=True)
     finally:  # the main thread is somewhere in MXNet
-        os._exit(code)
+        os._exit(0 if have_met else 1)

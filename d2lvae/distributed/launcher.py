@@ -4,8 +4,7 @@
 
 Each worker runs the command; the second one's output notebook is out_worker_1.ipynb, and so on.
 Where there are several GPUs each worker has one, else they share the processor's cores.  When one
-process dies it is named and all end, with its exit code.  With DMLC_ROLE set to 'scheduler' or
-'server', `python -m d2lvae.distributed` is that one process (docs/distributed.md).
+process dies it is named and all end, with its exit code.  If DMLC_ROLE is set, this is that one.
 """
 
 import argparse
