@@ -34,7 +34,9 @@ demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 	@echo "The executed notebook: $(EXECUTED)/mnist_densevae_bce.ipynb"
 	@echo "Its images:          $$(grep -o 'results/own/images/[^"\ ]*' $(EXECUTED)/mnist_densevae_bce.ipynb | head -n 1)"
 
-test: $(READY)  ## run all tests: the package's and every notebook
+test: $(READY)  ## run all tests: ruff, the package's and every notebook
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(READY)  ## measure speed beside JAX's, and PyTorch's if it is installed (40 minutes on an otherwise idle machine)
@@ -52,7 +54,7 @@ stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only
 audit: $(READY)  ## list known vulnerabilities of the pinned packages (needs the network; see docs/security.md)
 	$(BIN)/python tools/audit.py
 
-mnist: $(READY)  ## the README's three MNIST runs, 50 epochs each, into results/own (about 15 minutes on two cores)
+mnist: $(READY)  ## the three experiments on MNIST, 50 epochs each, into results/own (about 15 minutes on two cores)
 	@mkdir -p $(EXECUTED)
 	@for name in densevae_bce densevae_l2 densevae_logreg; do \
 	    $(PAPERMILL) notebooks/mnist_$$name.ipynb $(EXECUTED)/mnist_$${name}_50.ipynb \
@@ -70,11 +72,11 @@ define faces
 endef
 
 faces: RUNS := convvae_bce:30 convvae_convdisc:30 densevae_bce:50 densevae_logreg:20 convvae_resnet:5
-faces: $(READY)  ## the README's five runs on drawn faces, into results/own (25 minutes on two cores)
+faces: $(READY)  ## the five experiments on drawn faces, into results/own (25 minutes on two cores)
 	$(call faces,drawn)
 
 anime: RUNS := convvae_bce:50 convvae_convdisc:50 densevae_bce:50 densevae_logreg:50 convvae_resnet:5
-anime: $(READY)  ## the README's five runs on the images in data/anime, into results/own (two hours for 23,000)
+anime: $(READY)  ## the five experiments on the images in data/anime, into results/own (two hours for 23,000)
 	$(call faces,anime)
 
 study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)

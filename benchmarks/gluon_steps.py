@@ -61,10 +61,10 @@ def original(name, images, batch_size):
         for net in (vae, disc)
     ]
     pixel_loss = losses.PIXEL_LOSSES[config(name)["pixel_loss"]]
-    pictures = mx.nd.array(images[:2048]).astype("float32") / 255
+    images = mx.nd.array(images[:2048]).astype("float32") / 255
     batches = [
-        pictures[i : i + batch_size].copy()
-        for i in range(0, len(pictures) - batch_size + 1, batch_size)
+        images[i : i + batch_size].copy()
+        for i in range(0, len(images) - batch_size + 1, batch_size)
     ]
     for x in itertools.cycle(batches):
         fake = vae(x)[0].sigmoid()
@@ -72,14 +72,14 @@ def original(name, images, batch_size):
             disc_loss = losses.adversarial(disc(x), True) + losses.adversarial(disc(fake), False)
         disc_loss.backward()
         trainers[1].step(batch_size)
-        verdict = losses.adversarial(disc(vae(x)[0].sigmoid()), True)
+        adversarial = losses.adversarial(disc(vae(x)[0].sigmoid()), True)
         with autograd.record():
             logits, mean, log_var = vae(x)
             loss = pixel_loss(logits, x) + losses.kl_divergence(mean, log_var)
             loss = loss + disc_weight(name) * losses.adversarial(disc(logits.sigmoid()), True)
         loss.backward()
         trainers[0].step(batch_size)
-        loss.sum().asscalar(), disc_loss.sum().asscalar(), verdict.sum().asscalar()
+        loss.sum().asscalar(), disc_loss.sum().asscalar(), adversarial.sum().asscalar()
         yield loss
 
 

@@ -149,8 +149,8 @@ def steps(name, images, batch_size, compiled, channels_last):
     ]
     weight, pixel_loss = disc_weight(name), EXPERIMENTS[name].get("pixel_loss", "bce")
 
-    def objective(pictures):
-        x = pictures.float().div(255).contiguous(memory_format=layout)
+    def objective(images):
+        x = images.float().div(255).contiguous(memory_format=layout)
         logits, mean, log_var = vae(x)
         x_hat = torch.sigmoid(logits) if disc is not None or pixel_loss == "l2" else None
         pixel = (
@@ -167,11 +167,11 @@ def steps(name, images, batch_size, compiled, channels_last):
             real, reconstructed = disc(x), disc(x_hat)
         return F.softplus(-real).sum() + F.softplus(reconstructed).sum()
 
-    def verdict(x_hat):
+    def adversarial(x_hat):
         return weight * F.softplus(-disc(x_hat)).sum()
 
     if compiled:
-        objective, judgement, verdict = map(torch.compile, (objective, judgement, verdict))
+        objective, judgement, adversarial = map(torch.compile, (objective, judgement, adversarial))
 
     def update(optimizer, loss):
         (loss / batch_size).backward()
@@ -186,6 +186,6 @@ def steps(name, images, batch_size, compiled, channels_last):
                 disc.requires_grad_(True)
                 update(optimizers[1], judgement(x, x_hat.detach()))
                 disc.requires_grad_(False)
-                loss = loss + verdict(x_hat)
+                loss = loss + adversarial(x_hat)
             update(optimizers[0], loss)
             yield

@@ -27,6 +27,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -166,7 +167,8 @@ def machine():
             (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
             model,
         )
-    versions = peers.versions()
+    source = (ROOT / "d2lvae" / "__init__.py").read_text()
+    versions = {"d2lvae": re.search(r'__version__ = "(.+?)"', source)[1], **peers.versions()}
     for package in ("mxnet", "numba"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)

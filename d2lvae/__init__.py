@@ -1,6 +1,6 @@
 """Variational autoencoders whose pixel-by-pixel loss is joined by a learned one, in MXNet/Gluon."""
 
-__version__ = "0.1.0"  # before the imports: runs.py records it
+__version__ = "0.2.0"  # before the imports: runs.py records it
 
 import os
 

@@ -71,7 +71,7 @@ def kl_divergence(mean, log_var):
 
 
 def adversarial(logits, is_real):
-    r"""Binary cross-entropy of a discriminator's verdicts against one answer for all of them.
+    r"""Binary cross-entropy of a discriminator's logits against one answer for all of them.
 
     With ``is_real=True``, :math:`-\log \mathrm{sigmoid}(l)`: what the discriminator pays on real
     images, and what a VAE pays for not being taken for real (the non-saturating loss).  With

@@ -59,9 +59,9 @@ class SimpleLearner:
             kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(axis=1)
             loss = config["pixel_weight"] * pixel + config["kl_weight"] * kl
             if self.disc is not None:
-                verdict = softplus(-self.disc(logits.sigmoid()))
-                sums.insert(0, verdict.sum())
-                loss = loss + config["disc_weight"] * verdict
+                adversarial = softplus(-self.disc(logits.sigmoid()))
+                sums.insert(0, adversarial.sum())
+                loss = loss + config["disc_weight"] * adversarial
         loss.backward()
         self.trainers[0].step(num_images)
         return [

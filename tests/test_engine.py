@@ -94,14 +94,15 @@ def follow(simple, fast):
 
 
 @pytest.mark.parametrize("name", EIGHT)
-def test_fifty_steps_lose_what_the_simple_step_loses(name, example_images):
+def test_steps_lose_what_the_simple_step_loses(name, example_images):
     """The VAE's loss to 1e-4, from the same state every second step: left alone, even runs of the simple step that round differently part."""
     fast, simple = learners(name)
     images, batch_size = example_images[name.split("_")[0]], 8 if "resnet" in name else 32
     weights = np.array(
         [1, 1, simple.config["disc_weight"], 0][: 4 if simple.disc is not None else 2]
     )
-    for step in range(50):
+    num_steps = 50 if name[0] == "m" else 10 if "resnet" in name else 20
+    for step in range(num_steps):
         if step % 2 == 0:
             mx.nd.waitall()
             follow(simple, fast)

@@ -268,8 +268,15 @@ def test_too_few_is_an_error_that_says_what_to_do(anime, number, content):
         )
 
 
+@pytest.fixture
+def few_faces(monkeypatch):
+    """Synthetic sets of 60 + 10 faces, not 4,096 + 1,024."""
+    monkeypatch.setattr(synthetic, "NUM_FACES", 60)
+    monkeypatch.setattr(synthetic, "NUM_VALIDATION_FACES", 10)
+
+
 @pytest.mark.parametrize("there", [True, False])
-def test_a_fresh_clone_has_no_anime_folder_or_an_empty_one(anime, there, capsys):
+def test_a_fresh_clone_has_no_anime_folder_or_an_empty_one(anime, there, few_faces, capsys):
     if not there:
         anime.rmdir()
     with pytest.raises(
@@ -462,9 +469,9 @@ def test_every_factor_shows(name):
     assert any(changed)
 
 
-def test_drawn_faces_are_cached_with_their_factors(anime, monkeypatch, capsys):
+def test_drawn_faces_are_cached_with_their_factors(anime, few_faces, monkeypatch, capsys):
     first = datasets.drawn_faces(40, seed=9, image_size=32)
-    assert "drawing 5,120 faces" in capsys.readouterr().out
+    assert "drawing 70 faces" in capsys.readouterr().out
     monkeypatch.setattr(synthetic_faces, "draw_faces", lambda *a: pytest.fail("drawn again"))
     again = datasets.drawn_faces(50, seed=9, image_size=32)
     assert (again.train[:40] == first.train).all() and (again.validation == first.validation).all()
@@ -473,16 +480,16 @@ def test_drawn_faces_are_cached_with_their_factors(anime, monkeypatch, capsys):
         and again.label_names[0] == "hair_style"
     )
     faces, factors = (
-        synthetic_faces._draw_part(32, 9, 1024, 1030),
-        synthetic_faces.face_factors(1030, 9)[1024:],
+        synthetic_faces._draw_part(32, 9, 10, 16),
+        synthetic_faces.face_factors(16, 9)[10:],
     )
     assert (again.train[:6] == faces).all() and (again.train_labels[:6] == factors).all()
 
 
 @pytest.mark.parametrize("package", [PIL, np])
-def test_drawn_faces_cached_by_another_version_are_drawn_again(anime, monkeypatch, capsys, package):
-    monkeypatch.setattr(synthetic, "NUM_FACES", 8)
-    monkeypatch.setattr(synthetic, "NUM_VALIDATION_FACES", 4)
+def test_drawn_faces_cached_by_another_version_are_drawn_again(
+    anime, few_faces, monkeypatch, capsys, package
+):
     for drawn in (1, 0):
         datasets.drawn_faces(8, image_size=32)
         assert capsys.readouterr().out.count("drawing") == drawn
@@ -491,10 +498,10 @@ def test_drawn_faces_cached_by_another_version_are_drawn_again(anime, monkeypatc
     assert "made anew" in (said := capsys.readouterr().out) and "drawing" in said
 
 
-def test_the_first_of_a_larger_set_are_those_of_the_smaller(anime):
+def test_the_first_of_a_larger_set_are_those_of_the_smaller(anime, few_faces):
     small = datasets.drawn_faces(20, image_size=32)
-    large = datasets.drawn_faces(4_100, image_size=32)
-    assert (large.train[:20] == small.train).all() and len(large.train) == 4_100
+    large = datasets.drawn_faces(90, image_size=32)
+    assert (large.train[:20] == small.train).all() and len(large.train) == 90
 
 
 # fetching

@@ -1,4 +1,4 @@
-"""What the VAE learns from a discriminator: its verdict, its features, or both, each by the plainest of references."""
+"""What the VAE learns from a discriminator: its judgement (adversarial loss), its features, or both, each by the plainest of references."""
 
 import d2lvae
 import helpers
@@ -33,7 +33,7 @@ def faces_config(config, **changes):
 @pytest.mark.parametrize("learned_loss", ["features", "both"])
 @pytest.mark.parametrize("normed", [False, True])
 def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learned_loss, normed):
-    """The reference: every image decoded and judged by itself, the encoder's gradient taken without the verdict."""
+    """The reference: every image decoded and judged by itself, the encoder's gradient taken without the adversarial loss."""
     make_disc = NormedDiscWithFeatures if normed else small_disc
     ours = new_step(
         config,
@@ -87,16 +87,18 @@ def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learne
                 2, axis=0
             )
             distance = 0.5 * ((real - reconstructed) ** 2).reshape((16, -1)).sum(axis=1)
-            verdict = (
+            adversarial = (
                 losses.adversarial(disc(blocked.sigmoid()), True)
                 + losses.adversarial(disc(prior.sigmoid()), True)
             ) / 2
             loss = losses.bce(logits, x) + losses.kl_divergence(mean, log_var) + 3.0 * distance
             if learned_loss == "both":
-                loss = loss + 7.0 * verdict
+                loss = loss + 7.0 * adversarial
         loss.backward()
         vae_trainer.step(16)
-        expected = {"features": [distance], "both": [verdict, distance]}[learned_loss] + [disc_loss]
+        expected = {"features": [distance], "both": [adversarial, distance]}[learned_loss] + [
+            disc_loss
+        ]
         np.testing.assert_allclose(
             found[2:], [part.sum().asscalar() for part in expected], rtol=1e-4
         )
@@ -105,7 +107,7 @@ def test_a_step_equals_the_plain_one(config, tiny, small_vae, small_disc, learne
 
 
 def gradients_of_parts(config, images, disc, learned_loss):
-    """What a step's verdict alone gives to the encoder and to the decoder, in absolute values summed."""
+    """What a step's adversarial loss alone gives to the encoder and to the decoder, in absolute values summed."""
     ours = new_step(
         faces_config(config, learned_loss=learned_loss), d2lvae.ConvVAE(8, 4, SMALL), disc
     )
@@ -128,7 +130,7 @@ def test_who_learns_from_what(config, tiny_faces, disc):
         encoder, decoder = gradients_of_parts(config, images, make(), learned_loss)
         assert encoder > 0 and decoder > 0, learned_loss
     encoder, decoder = gradients_of_parts({**config, "feature_weight": 0.0}, images, make(), "both")
-    assert encoder == 0 and decoder > 0, "the verdict must teach the decoder alone"
+    assert encoder == 0 and decoder > 0, "the adversarial loss must teach the decoder alone"
 
 
 @pytest.mark.parametrize("disc", DISCRIMINATORS)

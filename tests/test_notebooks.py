@@ -19,9 +19,9 @@ from d2lvae.storage import records
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TINY = {
-    "mnist": {"data": "drawn", "num_train": 2000, "epochs": 12},
-    "anime": {"data": "drawn", "num_train": 320, "epochs": 3},
-    "study": {"data": "drawn", "num_train": 640, "epochs": 2, "num_seeds": 1},
+    "mnist": {"data": "drawn", "num_train": 1000, "epochs": 4},
+    "anime": {"data": "drawn", "num_train": 128, "epochs": 2},
+    "study": {"data": "drawn", "num_train": 320, "epochs": 2, "num_seeds": 1},
     "latent": {},
 }
 COMMON = {

@@ -158,7 +158,7 @@ def test_papermill_with_a_bad_parameter_stops_before_any_work(
 
 
 @pytest.mark.slow
-def test_the_notebooks_run_from_an_installed_wheel_in_another_folder(tmp_path):
+def test_a_notebook_runs_from_an_installed_wheel_in_another_folder(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md"):
@@ -175,38 +175,38 @@ def test_the_notebooks_run_from_an_installed_wheel_in_another_folder(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site), "D2LVAE_DATA": str(tmp_path / "none")}
-    for notebook in sorted((ROOT / "notebooks").glob("mnist_*.ipynb")):
-        shutil.copy(notebook, elsewhere)
-        said = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "papermill",
-                "--no-progress-bar",
-                "--log-output",
-                notebook.name,
-                "out.ipynb",
-                "-p",
-                "data",
-                "drawn",
-                "-p",
-                "num_train",
-                "256",
-                "-p",
-                "epochs",
-                "1",
-                "-p",
-                "num_hiddens",
-                "20",
-            ],
-            cwd=elsewhere,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert said.returncode == 0, said.stdout
-    assert len(list((elsewhere / "results" / "own" / "images").glob("*/*/metrics.json"))) == 3
+    notebook = ROOT / "notebooks" / "mnist_densevae_logreg.ipynb"
+    shutil.copy(notebook, elsewhere)
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            "--no-progress-bar",
+            "--log-output",
+            notebook.name,
+            "out.ipynb",
+            "-p",
+            "data",
+            "drawn",
+            "-p",
+            "num_train",
+            "256",
+            "-p",
+            "epochs",
+            "1",
+            "-p",
+            "num_hiddens",
+            "20",
+        ],
+        cwd=elsewhere,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert said.returncode == 0, said.stdout
+    assert len(list((elsewhere / "results" / "own" / "images").glob("*/*/metrics.json"))) == 1
     where = subprocess.run(
         [sys.executable, "-c", "import d2lvae; print(d2lvae.__file__)"],
         cwd=elsewhere,

@@ -687,3 +687,12 @@ def test_names_in_prose_exist(page):
         for name in names if first in known else ():
             assert hasattr(found, name), f"{page}: there is no {token}"
             found = getattr(found, name)
+
+
+def test_every_record_says_which_version_wrote_it():
+    """Older code wrote some of them, and may have had other formats."""
+    paths = [path for path in (ROOT / "results").glob("*/**/*.json") if "own" not in path.parts]
+    for path in paths:
+        record = json.loads(path.read_text())
+        places = [record, record.get("machine", {}), record.get("versions", {})]
+        assert any("d2lvae" in place for place in places), path

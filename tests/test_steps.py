@@ -139,6 +139,22 @@ def test_the_discriminators_part_moves_nothing_of_the_vae(recipe, batches):
         training.learn(step, batch)
 
 
+@pytest.mark.parametrize("recipe", ["adversarial", "features", "both"])
+def test_only_images_and_reconstructions_move_the_vaes_statistics(recipe, batches):
+    """Samples from the prior do not: BatchNorm's statistics are those of a VAE that learns alone."""
+    X = training.unit_images(batches["convolutions"][0], mx.cpu())
+    noises, ends = mx.nd.random.normal(shape=(2, len(X), 8)), []
+    for name in ("alone", recipe):
+        vae, disc = nets("convolutions")
+        step = RECIPES[name](vae, disc, hybridize)
+        step.update(X, len(X), *list(noises)[: step.num_noises])
+        mx.nd.waitall()
+        ends.append({key: x for key, x in get_weights(vae).items() if "running" in key})
+    assert len(ends[0]) > 4
+    for key, statistics in ends[0].items():
+        np.testing.assert_allclose(ends[1][key], statistics, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
 def test_a_discriminator_that_is_right_pays_little_and_one_that_is_wrong_much(batches):
     """Labels in the right places: a net that says 5 to real images and -5 to the others."""
     _, disc = nets("dense")

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import d2lvae
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -51,7 +52,8 @@ def test_figures_that_failed_give_an_exit_code(tmp_path, monkeypatch, capsys):
     assert report.finish("x", {"kills": 3}, [], tmp_path) == 0
     assert report.finish("x", {"kills": 3}, ["not the same"], tmp_path) == 1
     assert (
-        json.loads((tmp_path / "x.json").read_text()) == {"kills": 3, "failures": 1}
+        json.loads((tmp_path / "x.json").read_text())
+        == {"d2lvae": d2lvae.__version__, "kills": 3, "failures": 1}
         and "FAILED not the same" in capsys.readouterr().err
     )
     assert report.Limit(-1).is_over() and not report.Limit(1).is_over()

@@ -124,12 +124,12 @@ def test_adversarial_step_equals_the_plain_one(config, tiny, small_vae, small_di
         mx.random.seed(step)
         with autograd.record():
             logits, mean, log_var = vae(x)
-            verdict = losses.adversarial(disc(logits.sigmoid()), True)
-            loss = losses.bce(logits, x) + losses.kl_divergence(mean, log_var) + 7.0 * verdict
+            adversarial = losses.adversarial(disc(logits.sigmoid()), True)
+            loss = losses.bce(logits, x) + losses.kl_divergence(mean, log_var) + 7.0 * adversarial
         loss.backward()
         vae_trainer.step(16)
         np.testing.assert_allclose(
-            found[2:], [verdict.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4
+            found[2:], [adversarial.sum().asscalar(), disc_loss.sum().asscalar()], rtol=1e-4
         )
     assert_learned_the_same(ours.vae, vae, starts[0])
     assert_learned_the_same(ours.disc, disc, starts[1])

@@ -15,7 +15,7 @@ import os
 
 import numpy as np
 
-from .. import data, discriminators, runs, vae
+from .. import __version__, data, discriminators, runs, vae
 from ..config import Config
 from ..storage import paths, png
 from ..storage.files import atomic_write, read_json
@@ -258,6 +258,7 @@ def study(images, conditions, seeds, epochs, folder):
     """
     folders = train_all(images, conditions, seeds, epochs, folder / "runs")
     record = {
+        "d2lvae": __version__,
         "data": images.name,
         "num_train": len(images.train),
         "epochs": epochs,

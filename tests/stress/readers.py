@@ -176,8 +176,8 @@ def read_faces(folder):
     with contextlib.suppress(FileNotFoundError):
         (folder / ".anime_64.cache").unlink()
     images = datasets.real_faces(folder / "anime")
-    pictures = np.concatenate([images.train, images.validation])
-    return digest(len(pictures), sorted(digest(picture) for picture in pictures))
+    images = np.concatenate([images.train, images.validation])
+    return digest(len(images), sorted(digest(image) for image in images))
 
 
 def read_net(folder):
