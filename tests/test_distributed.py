@@ -355,7 +355,7 @@ def test_who_waits_too_long_says_for_what_and_ends(monkeypatch, capfd):
         raise SystemExit(code)
 
     monkeypatch.setattr(process_group.os, "_exit", exit)
-    monkeypatch.setattr(worker, "_create", end.wait)
+    monkeypatch.setattr(worker, "_create", lambda: end.wait(30))
     with pytest.raises(SystemExit, match="1"):
         worker.connect(lambda: "3 of 4 epochs are kept")
     assert re.match(
