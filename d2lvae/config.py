@@ -57,6 +57,7 @@ class Config:
     num_seeds: int = whole(3, least=1)
     seed: int = whole(0, least=0)
     kvstore: str = one_of("local", "dist_sync")
+    local_steps: int = whole(1, least=1, example="16")  # of a worker between two sums
     resume: bool = parameter(bool, False, "True or False", example="True")
     results_dir: str = text("", "a folder's path, or '' for results/own", example="my_results")
     notebook: Optional[dict] = dataclasses.field(default=None, repr=False, compare=False)

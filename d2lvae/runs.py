@@ -98,14 +98,13 @@ def fit(vae, images, config, discriminator=None, progress=None):
     folder = folders.folder_of(settings, config.results_dir)
 
     kept = lambda: folders.kept(history, settings["epochs"])
-    with process_group(config.kvstore, kept) as group, weights.remembered(nets, own):
+    with process_group(config, kept) as group, weights.remembered(nets, own):
         compared = {**settings, "resume": config.resume, "version": __version__}
         records.check_same_config(group, compared)
         with folders.folder_lock(folder) if group.rank == 0 else contextlib.nullcontext():
             weights.begin(nets, settings["seed"], own, quiet=config.resume or group.rank > 0)
             pixel_loss = config.pixel_loss if callable(config.pixel_loss) else None
-            allreduce = group.allreduce if group.size > 1 else None
-            step = training.make_step(vae, discriminator, settings, pixel_loss, allreduce)
+            step = training.make_step(vae, discriminator, settings, pixel_loss, group.add_up)
             return _train(step, images, settings, history, folder, config.resume, group, progress)
 
 

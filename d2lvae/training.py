@@ -70,14 +70,15 @@ def learn(step, images, group=SINGLE, alone=False):
     dict
         Losses by name, summed over this process's images, as NDArrays (1,).
     """
-    shard = group.shard(len(images))
+    shard, number = group.shard(len(images))
     ctx, noise = step.vae.ctx, []
     if group.size > 1:  # together the processes draw what one would draw
         shape = len(images), step.vae.num_latents
         count = 1 if alone else step.num_noises
         noise = [mx.nd.random.normal(shape=shape, ctx=ctx)[shard] for _ in range(count)]
     update = VAEStep.update if alone else type(step).update
-    found = update(step, unit_images(images[shard], ctx), len(images), *noise)
+    found = update(step, unit_images(images[shard], ctx), number, *noise)
+    group.average(step.trainers)
     return found if group.counts else {name: loss * 0 for name, loss in found.items()}
 
 
@@ -130,6 +131,7 @@ def train(step, images, settings, history, on_epoch, report=None, group=SINGLE, 
                 if group.is_stopping():
                     mx.nd.waitall()
                     return False
+            group.average(step.trainers, epoch_is_over=True)
             means = mean_losses(found, len(images), step.weights, group)
             _check_finite(means, epoch, settings["lr"])
             seconds = time.monotonic() - started

@@ -145,21 +145,29 @@ def test_a_worker_trains_when_told_to(way, tmp_path):
     assert len(measured) == 2 and all(0 < answer["seconds"] < 10 for answer in measured)
 
 
-def test_more_machines_on_paper_by_hand():
-    network = {"bits_a_second": 8e9, "latency_seconds": 0.01}  # 1 GB/s
-    assert distributed.predicted(0.5, 1e9, 1, 1, **network) == 0.5
-    assert distributed.predicted(0.5, 1e9, 2, 1, **network) == pytest.approx(
-        0.5 + 2 * (1 + 0.01)
-    )  # the other's gradients to the server and back
-    assert distributed.predicted(0.5, 1e9, 8, 1, **network) == pytest.approx(0.5 + 2 * (7 + 0.01))
-    assert distributed.predicted(0.5, 1e9, 8, 8, **network) == pytest.approx(
-        0.5 + 2 * (7 / 8 + 0.01)
-    )
-    rows = distributed.on_paper(dict.fromkeys(distributed.SHARES, 0.5), 0)
-    assert (
-        rows[0] == {"batch_size": 64, "machines": 1, "servers": 1, "images_per_second": 128}
-        and len(rows) == 14
-    )
+def test_more_machines_on_paper_by_hand(monkeypatch):
+    """1 GB/s of a net of 1 GB; a worker needs 0.1 s for it, a server 0.2 s, each way."""
+    monkeypatch.setattr(distributed, "LATENCY", 0.01)
+    rest = 8e9, {"worker": 1e-10, "server": 2e-10}
+    for machines, servers, steps, expected in (
+        (1, 1, 1, 0.5),
+        (2, 1, 1, 0.5 + 2 * (1 + 0.01 + 0.1 + 2 * 0.2)),  # the other's gradients cross the cable
+        (8, 1, 1, 0.5 + 2 * (7 + 0.01 + 0.1 + 8 * 0.2)),
+        (8, 8, 1, 0.5 + 2 * (7 / 8 + 0.01 + 0.1 + 0.2)),
+        (8, 8, 16, 0.5 + 2 * (7 / 8 + 0.01 + 0.1 + 0.2) / 16),
+    ):
+        found = distributed.predicted(0.5, 1e9, machines, servers, *rest, steps)
+        assert found == pytest.approx(expected), (machines, servers, steps)
+    rows = distributed.on_paper(dict.fromkeys(distributed.SHARES, 0.5), 0, *rest)
+    assert len(rows) == 28 and rows[0] == {
+        **{"batch_size": 64, "machines": 1, "servers": 1, "local_steps": 1},
+        "images_per_second": 128,
+    }
+
+
+def test_the_processor_time_of_a_byte():
+    alone, measured = {"worker_seconds": 1.0}, {"worker_seconds": 3.0, "server_seconds": 4.0}
+    assert distributed.costs(alone, measured, 10) == {"worker": 0.1, "server": 0.1}
 
 
 def test_bytes_of_a_steps_gradients():

@@ -20,8 +20,10 @@ import pytest
 from d2lvae import training
 from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group
+from d2lvae.engine.operators import unit_images
 from d2lvae.engine.process_group import SINGLE, ProcessGroup
-from d2lvae.storage import records
+from d2lvae.storage import records, weights
+from d2lvae.storage.checkpoints import get_state, set_state
 from d2lvae.storage.files import read_arrays
 from d2lvae.training import make_step
 
@@ -73,6 +75,41 @@ def alone(name, results_dir, **more):
     return helpers.fit(
         d2lvae.DenseVAE(3, 1, 16), d2lvae.load_digits("drawn", config["num_train"]), config, disc
     )
+
+
+def by_local_steps(name, epochs, local_steps):
+    """The losses of two workers that average after local steps, as one process would write it."""
+    settings = config_of(name, "", epochs=epochs)
+    images, steps = d2lvae.load_digits("drawn", settings["num_train"]).train, []
+    for _ in range(2):
+        nets = d2lvae.DenseVAE(3, 1, 16), d2lvae.DenseLogReg(1, 8) if TRAININGS[name][0] else None
+        weights.begin({n: net for n, net in zip(("vae", "disc"), nets) if net}, 0, {}, quiet=True)
+        steps.append(make_step(*nets, settings))
+    history = []
+    for epoch in range(epochs):
+        found = [[], []]
+        for i, batch in enumerate(training.minibatches(images, 64, 0, epoch), 1):
+            noise = [mx.nd.random.normal(shape=(len(batch), 3)) for _ in range(steps[0].num_noises)]
+            for part, step, losses in zip(np.array_split(np.arange(len(batch)), 2), steps, found):
+                own = [each[part[0] : part[-1] + 1] for each in noise]
+                losses.append(step.update(unit_images(batch[part], mx.cpu()), len(part), *own))
+            if i % local_steps == 0:
+                give_all_the_mean([get_state(step)[0] for step in steps], steps, moments=False)
+        give_all_the_mean([get_state(step)[0] for step in steps], steps, moments=True)
+        means = [training.mean_losses(each, len(images), steps[0].weights) for each in found]
+        history.append([sum(each[name] for each in means) for name in means[0]])
+    return history
+
+
+def give_all_the_mean(states, steps, moments):
+    for state, step in zip(states, steps):
+        mean = {
+            name: np.mean([each[name] for each in states], axis=0)
+            if moments or "adam" not in name
+            else array
+            for name, array in state.items()
+        }
+        set_state(step, mean, get_state(step)[1])
 
 
 def losses(history):
@@ -152,14 +189,15 @@ def script(trainings):
 @pytest.mark.parametrize("size, num_images", [(2, 64), (3, 64), (2, 7), (4, 3), (64, 32)])
 def test_shards_are_those_of_array_split(size, num_images):
     for rank, part in enumerate(np.array_split(np.arange(num_images), size)):
-        worker = types.SimpleNamespace(rank=rank, size=size)
-        shard = process_group.Workers.shard(worker, num_images)
-        assert worker.counts == bool(len(part))
-        assert list(np.arange(num_images)[shard]) == (list(part) or [0])
+        for local_steps, expected in ((1, num_images), (4, len(part) or 1)):
+            worker = types.SimpleNamespace(rank=rank, size=size, local_steps=local_steps)
+            shard, number = process_group.Workers.shard(worker, num_images)
+            assert worker.counts == bool(len(part)) and number == expected
+            assert list(np.arange(num_images)[shard]) == (list(part) or [0])
 
 
 def test_one_process_shares_with_nobody():
-    assert SINGLE.shard(64) == slice(0, 64) and SINGLE.counts
+    assert SINGLE.shard(64) == (slice(0, 64), 64) and SINGLE.counts
     assert SINGLE.allgather({"a": 1}) == [{"a": 1}]
 
 
@@ -276,6 +314,8 @@ def test_a_role_without_dist_sync_and_dist_sync_without_a_role(
         ParameterError, match="kvstore must be 'local' or 'dist_sync'; found 'dist-sync'"
     ):
         helpers.fit(small_vae(), tiny, {**config, "kvstore": "dist-sync"})
+    with pytest.raises(ParameterError, match="local_steps is 4, but kvstore is 'local'.*dist_sync"):
+        helpers.fit(small_vae(), tiny, {**config, "local_steps": 4})
 
 
 class Pretended(ProcessGroup):
@@ -309,16 +349,15 @@ def test_who_waits_too_long_says_for_what_and_ends(monkeypatch, capfd):
     """Nobody is there: first to meet, then, as if the others had died meanwhile, in an exchange."""
     group = cluster.cluster({**GOOD, "D2LVAE_TIMEOUT": "1"})._replace(meeting=2)
     worker, end = process_group.Workers(group), threading.Event()
-    worker.kept = lambda: "3 of 4 epochs are kept"
 
     def exit(code):
         end.set()
         raise SystemExit(code)
 
     monkeypatch.setattr(process_group.os, "_exit", exit)
-    monkeypatch.setattr(worker, "_create", end.wait)
+    monkeypatch.setattr(worker, "_create", lambda: end.wait(30))
     with pytest.raises(SystemExit, match="1"):
-        worker.connect()
+        worker.connect(lambda: "3 of 4 epochs are kept")
     assert re.match(
         r"DistributedError: this worker has waited 2 s \(D2LVAE_TIMEOUT is 1\) to meet the scheduler at 127.0.0.1:5000, "
         r"1 server\(s\) and 2 workers in all: somebody has not started, has died, .*the first to end. Start all processes anew, with "
@@ -329,11 +368,46 @@ def test_who_waits_too_long_says_for_what_and_ends(monkeypatch, capfd):
     worker.limit, worker.name = 1, "worker 1 of 2"
     worker.store = types.SimpleNamespace(init=lambda *given: end.wait(60))
     with pytest.raises(SystemExit, match="1"):
-        worker.allreduce([mx.nd.zeros(3)])
+        worker.allreduce([mx.nd.zeros(3)], "gradients")
     assert re.match(
         r"DistributedError: worker 1 of 2 has waited 1 s .* in exchange 1, of gradients: somebody has not started, has died",
         capfd.readouterr().err,
     )
+
+
+@pytest.mark.parametrize("role, died", [("server", 60), ("scheduler", 60), ("server", None)])
+def test_whoever_serves_ends_after_the_others_but_not_before_their_first_heartbeat(
+    monkeypatch, capfd, role, died
+):
+    """MXNet's library, pretended: all meet after 33 s, first heartbeats come three seconds later."""
+    now = [0.0]
+
+    def dead(handle, whom, number, seconds):
+        met = died is not None and now[0] > 33
+        number._obj.value = met and (seconds < 0 or now[0] < 36 or now[0] > died + seconds)
+        return 0
+
+    def exit(code):
+        raise SystemExit(code)
+
+    clock = types.SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s)
+    )
+    library = types.SimpleNamespace(MXKVStoreGetNumDeadNode=dead)
+    base = types.SimpleNamespace(_LIB=library, check_call=lambda code: code)
+    monkeypatch.setattr(cluster, "time", clock)
+    monkeypatch.setattr(cluster.os, "_exit", exit)
+    group = cluster.cluster({**GOOD, "DMLC_ROLE": role})
+    with pytest.raises(SystemExit, match="1" if died is None else "0"):
+        cluster._watch(group, types.SimpleNamespace(handle=None), base)
+    if died is None:
+        assert 300 <= now[0] < 303
+        expected = "server: not 2 worker(s) and 1 server(s) within 300 s"
+    else:
+        assert died + 15 < now[0] < died + 18
+        whom = {"server": "the scheduler", "scheduler": "a worker or server"}[role]
+        expected = f"{role}: {whom} has ended, or was silent for 15 s"
+    assert capfd.readouterr().err == f"{expected}: so this ends, too\n"
 
 
 def test_the_launcher_names_who_died_and_ends_all_at_once(capfd):
@@ -367,9 +441,10 @@ def test_a_servers_role_in_a_notebooks_environment_is_refused_at_once():
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory):
-    """Two workers that have finished three trainings, and were at a fourth one when the second worker was killed."""
+    """Two workers that have finished four trainings, and were at a fifth one when the second worker was killed."""
     folder = tmp_path_factory.mktemp("group")
     configs = [config_of(name, folder / "results", kvstore="dist_sync") for name in TRAININGS]
+    configs.append({**configs[-1], "local_steps": 3})
     found = Group(
         folder,
         2,
@@ -381,7 +456,7 @@ def group(tmp_path_factory):
         ),
     )
     try:
-        found.wait_for("worker 0", "epoch   1:", times=len(TRAININGS) + 1)
+        found.wait_for("worker 0", "epoch   1:", times=len(TRAININGS) + 2)
         found.processes["worker 1"].kill()
         found.exit_codes = found.codes(90)
     finally:
@@ -393,10 +468,11 @@ def group(tmp_path_factory):
 @pytest.mark.slow
 def test_two_workers_train_what_one_does(group, tmp_path):
     seen = [re.findall("^SEEN (.*)$", group.said(f"worker {rank}"), re.M) for rank in range(2)]
-    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS), "images of all workers"
+    assert seen[0] == seen[1] and len(seen[0]) == len(TRAININGS) + 1, "images of all workers"
     assert "epoch" not in group.said("worker 1")
-    assert group.said("worker 1").count("worker 1 of 2: worker 0 has written the results") == len(
-        TRAININGS
+    assert (
+        group.said("worker 1").count("worker 1 of 2: worker 0 has written the results")
+        == len(TRAININGS) + 1
     )
     for name in TRAININGS:
         single = alone(name, tmp_path)
@@ -433,7 +509,8 @@ def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tm
     assert "the scheduler has ended" in group.said("server 0")
     config = config_of("vae", group.results, kvstore="dist_sync", epochs=4, resume=True)
     elsewhere = f"import os, sys\nif os.environ['DMLC_WORKER_ID'] == '1': sys.argv[1] = sys.argv[1].replace({str(group.results)!r}, {str(tmp_path)!r})\n"
-    command = script([config])
+    local = config_of("both", group.results, kvstore="dist_sync", epochs=5, resume=True)
+    command = script([config, {**local, "local_steps": 3}])
     command[4] = elsewhere + command[4]
     assert launcher.main(["--workers", "2", "--", *command]) == 0
     said = capfd.readouterr().out
@@ -446,6 +523,12 @@ def test_a_worker_dies_and_all_end_and_a_restart_comes_to_the_same_end(group, tm
         losses(read_arrays(path)[1]["history"]),
         losses(alone("vae", tmp_path, epochs=4).history),
         rtol=1e-4,
+    )
+    [path] = group.results.glob("images/*/*_5_*local_steps_3*/checkpoint.npz")
+    averaged = read_arrays(path)[1]
+    assert averaged["config"]["local_steps"] == 3
+    np.testing.assert_allclose(
+        losses(averaged["history"]), by_local_steps("both", 5, 3), rtol=1e-4, err_msg="local steps"
     )
     drawn_again = alone("vae", group.results, epochs=4, resume=True)
     assert (

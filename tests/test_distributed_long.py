@@ -19,7 +19,7 @@ pytestmark = pytest.mark.dist
 FACES = textwrap.dedent("""
     import json, sys
     import d2lvae
-    from d2lvae import datasets, drawing_faces, runs
+    from d2lvae.sources.synthetic_faces import draw_faces
     NETS = {
         "dense": lambda: (d2lvae.DenseVAE(8, 2, 32, (3, 32, 32)), None),
         "dense + dense": lambda: (d2lvae.DenseVAE(8, 2, 32, (3, 32, 32)), d2lvae.DenseLogReg(1, 32, (3, 32, 32))),
@@ -30,8 +30,8 @@ FACES = textwrap.dedent("""
     }
 
     def faces():
-        images, factors = drawing_faces.draw_faces(84, image_size=32)
-        return datasets.ImageSet("drawn_faces", images[20:], images[:20], "drawn by rule from seed 0", False)
+        images, factors = draw_faces(84, image_size=32)
+        return d2lvae.ImageSet("drawn_faces", images[20:], images[:20], "drawn by rule from seed 0", False)
 
     def train(name, config):
         vae, disc = NETS[name]()

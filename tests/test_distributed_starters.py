@@ -159,11 +159,11 @@ def sshd(tmp_path, monkeypatch):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name])
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\nUsePAM no\n"
-        f"AuthorizedKeysFile {folder}/own.pub\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+        f"AuthorizedKeysFile {folder}/own.pub\nAcceptEnv OMP_NUM_THREADS\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
     )
     (folder / "config").write_text(
         f"Host *\nPort {port}\nIdentityFile {folder}/own\nIdentitiesOnly yes\nUserKnownHostsFile {folder}/known\n"
-        "StrictHostKeyChecking accept-new\nLogLevel ERROR\n"
+        "StrictHostKeyChecking accept-new\nLogLevel ERROR\nSendEnv OMP_NUM_THREADS\n"
     )
     shim = folder / "bin" / "ssh"
     shim.parent.mkdir()

@@ -96,7 +96,7 @@ def test_what_the_seed_did_not_have_is_off_in_its_eight(stem):
     assert values == {name: off[name] for name in values}  # of others the default holds
     assert records.OPTIONAL == {
         **{"learned_loss": "adversarial", "feature_weight": 1.0, "disc_lr": 0.0},
-        **{"num_solo_epochs": 0, "precision": "float32"},
+        **{"num_solo_epochs": 0, "precision": "float32", "local_steps": 1},
     }
 
 

@@ -182,7 +182,10 @@ def test_papermills_own_names_are_no_parameters():
 
 @pytest.mark.parametrize(
     "name, value",
-    [("kvstore", "dist_sync"), ("kl_weight", 4.0), ("disc_lr", 0.001), ("num_solo_epochs", 2)],
+    [
+        *(("kvstore", "dist_sync"), ("local_steps", 16), ("kl_weight", 4.0)),
+        *(("disc_lr", 0.001), ("num_solo_epochs", 2)),
+    ],
 )
 def test_papermill_may_set_what_fit_takes_from_the_config_though_no_cell_lists_it(name, value):
     assert name not in DEFAULTS

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-import typing
+from collections import namedtuple
 
 from ..storage.errors import DistributedError
 
@@ -26,28 +26,14 @@ RULES = {  # by variable: what it is, and what it may be
     "D2LVAE_TIMEOUT": ("a whole number of seconds, 60 if it is not set", range(1, 10**6)),
 }
 WATCHED = {"scheduler": 2 + 4, "server": 1}  # workers and servers; the scheduler, as MXNet numbers
-
-
-class Cluster(typing.NamedTuple):
-    """What the environment says about the processes that train together."""
-
-    role: str  # 'worker', 'server' or 'scheduler'
-    host: str  # the scheduler's address
-    port: int  # where the scheduler listens
-    workers: int  # how many there are
-    servers: int
-    timeout: int  # seconds that an exchange may take
-    meeting: int  # five times as many, for the others to come to a training
-    silence: int  # seconds without a heartbeat after which a process has ended
+# Their values, and in seconds: how long all may take to meet, and one may send no heartbeat.
+Cluster = namedtuple("Cluster", "role host port workers servers timeout meeting silence")
 
 
 def cluster(environment=os.environ):
     """Read the variables above, in a mapping of str, as a Cluster.
 
-    Raises
-    ------
-    DistributedError
-        Naming the variable that is missing or wrong.
+    Raises DistributedError, which names the variable that is missing or wrong.
     """
     values = []
     for name, (what, allowed) in RULES.items():
@@ -85,10 +71,7 @@ def settle(group):
 def serve():
     """Be the scheduler or a server, as DMLC_ROLE says, until the training is over: never returns.
 
-    Raises
-    ------
-    DistributedError
-        This is a notebook or another program.
+    Raises DistributedError if this is a notebook or another program.
     """
     role = os.environ["DMLC_ROLE"]
     if role not in WATCHED or sys.argv[0] != "-m":  # as python -m has it while it looks for us
@@ -121,17 +104,18 @@ def _watch(group, store, base):
         base.check_call(base._LIB.MXKVStoreGetNumDeadNode(*arguments))
         return number.value
 
-    until, have_met, message = time.monotonic() + group.meeting, False, ""
-    while not message:
+    until, have_met = time.monotonic() + group.meeting, False
+    while not have_met and time.monotonic() < until:
         time.sleep(2)  # the library must have begun before it may be asked
-        have_met = have_met or silent(-1) > 0  # for less than no time everybody has been
-        if have_met and silent(group.silence):
-            whom = "a worker or server" if group.role == "scheduler" else "the scheduler"
-            message = f"{whom} has ended, or was silent for {group.silence} s: so this ends, too"
-        elif not have_met and time.monotonic() > until:
-            wanted = f"not all {group.workers} worker(s) and {group.servers} server(s) have come"
-            message = f"{wanted} within {group.meeting} s"
+        have_met = silent(-1) > 0  # for less than no time everybody has been
+    said = f"not {group.workers} worker(s) and {group.servers} server(s) within {group.meeting} s"
+    if have_met:
+        whom = "a worker or server" if group.role == "scheduler" else "the scheduler"
+        said = f"{whom} has ended, or was silent for {group.silence} s"
+        time.sleep(group.silence)  # the first heartbeats are on their way
+        while not silent(group.silence):
+            time.sleep(2)
     try:
-        print(f"{group.role}: {message}", file=sys.stderr, flush=True)
+        print(f"{group.role}: {said}: so this ends, too", file=sys.stderr, flush=True)
     finally:  # the main thread is somewhere in MXNet
         os._exit(0 if have_met else 1)

@@ -4,8 +4,7 @@
 
 Each worker runs the command; the second one's output notebook is out_worker_1.ipynb, and so on.
 Where there are several GPUs each worker has one, else they share the processor's cores.  When one
-process dies it is named and all end, with its exit code.  With DMLC_ROLE set to 'scheduler' or
-'server', `python -m d2lvae.distributed` is that one process (docs/distributed.md).
+process dies it is named and all end, with its exit code.  If DMLC_ROLE is set, this is that one.
 """
 
 import argparse
@@ -18,13 +17,13 @@ import sys
 import threading
 import time
 
+from mxnet import context
+
 from ..engine import threads
 
 __all__ = ["command_of", "environments", "free_port", "main"]
 
 GRACE, PATIENCE = 2.0, 10.0  # seconds to end by oneself after a failure; when asked to
-SIGNALS = signal.SIGINT, signal.SIGTERM
-USAGE = "%(prog)s [--workers N] [--servers N] -- COMMAND"
 SO = "so all end. Start again with -p resume True to go on from the last checkpoint"
 
 
@@ -57,35 +56,26 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
 def command_of(command, rank):
     """A worker's command; of papermill's, the output notebook gets a name of its own."""
     notebooks = [i for i, word in enumerate(command) if word.endswith(".ipynb")]
-    if rank == 0 or len(notebooks) < 2:
-        return command
-    place, path = notebooks[1], pathlib.Path(command[notebooks[1]])
-    own = str(path.with_name(f"{path.stem}_worker_{rank}.ipynb"))
-    return [*command[:place], own, *command[place + 1 :]]
-
-
-def visible_gpus():
-    """Names of the GPUs that MXNet can see here."""
-    import mxnet as mx
-
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",") if given else [str(i) for i in range(mx.context.num_gpus())]
+    if rank > 0 and len(notebooks) > 1:
+        path = pathlib.Path(command[notebooks[1]])
+        command = list(command)
+        command[notebooks[1]] = str(path.with_name(f"{path.stem}_worker_{rank}.ipynb"))
+    return command
 
 
 def _start(name, command, environment):
     """A process whose lines are shown behind its name; Ctrl-C is not for it but for us."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    own = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
-    process = subprocess.Popen(command, env=own, errors="replace", start_new_session=True, **pipes)
 
-    process.shown = threading.Thread(target=_show, args=(name, process.stdout), daemon=True)
+    def show():
+        for line in process.stdout:
+            print(f"{name}| {line}", end="", flush=True)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "errors": "replace"}
+    own = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    process = subprocess.Popen(command, env=own, start_new_session=True, **pipes)
+    process.shown = threading.Thread(target=show, daemon=True)
     process.shown.start()
     return process
-
-
-def _show(name, lines):
-    for line in lines:
-        print(f"{name}| {line}", end="", flush=True)
 
 
 def _wait(processes):
@@ -106,9 +96,9 @@ def _wait(processes):
 def _end(processes, grace):
     """Let processes end by themselves; then ask them to, then make them."""
     for seconds, wish in ((grace, "poll"), (PATIENCE, "terminate"), (PATIENCE, "kill")):
+        until = time.monotonic() + seconds
         for process in processes:
             getattr(process, wish)()  # nothing happens to who has ended
-        until = time.monotonic() + seconds
         while any(process.poll() is None for process in processes) and time.monotonic() < until:
             time.sleep(0.1)
     for process in processes:
@@ -117,11 +107,12 @@ def _end(processes, grace):
 
 def main(arguments=None):
     """The exit code: of the process that failed first, or 0."""
-    parser = argparse.ArgumentParser("python -m d2lvae.distributed", USAGE)
+    parser = argparse.ArgumentParser("python -m d2lvae.distributed")
     parser.add_argument("--workers", type=int, help="how many; by default one for each GPU, or two")
     parser.add_argument("--servers", type=int, default=1, help="that add up gradients (default: 1)")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
-    given, gpus = parser.parse_args(arguments), visible_gpus()
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --", metavar="COMMAND")
+    given, visible = parser.parse_args(arguments), os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(i) for i in range(context.num_gpus())]
     command = given.command[given.command[:1] == ["--"] :]
     workers = len(gpus) or 2 if given.workers is None else given.workers
     if not command or workers < 1 or given.servers < 1:
@@ -134,7 +125,8 @@ def main(arguments=None):
         for process in first if number == signal.SIGINT else processes.values():
             process.send_signal(number)
 
-    before = [(number, signal.signal(number, on_signal)) for number in SIGNALS]
+    signals = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, on_signal) for number in signals}
     try:
         for name, own in environments(workers, given.servers, free_port(), *shares).items():
             rank = name.partition("worker ")[2]
@@ -144,6 +136,6 @@ def main(arguments=None):
         code = print(f"{command[0]}: {error.strerror or error}", file=sys.stderr) or 127
     finally:
         _end(processes.values(), GRACE if code else 0)
-        for number, handler in before:
+        for number, handler in before.items():
             signal.signal(number, handler)
     return code

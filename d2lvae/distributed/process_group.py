@@ -1,7 +1,7 @@
 """The process group of several workers, each with its shard of every minibatch.
 
-All that they exchange is one sum: :meth:`Workers.allreduce`.  It goes over MXNet's parameter
-server: without an optimiser a server keeps, of what all workers push, the sum, which they pull.
+All that they exchange are sums: :meth:`Workers.allreduce`.  They go over MXNet's parameter server:
+without an optimiser a server keeps, of what all workers push, the sum, which they pull.
 """
 
 import atexit
@@ -44,14 +44,14 @@ class Workers(ProcessGroup):
         self.thread, self.kept = multiprocessing.pool.ThreadPool(1), str
         atexit.register(self._leave)
 
-    def connect(self):
+    def connect(self, kept=str, local_steps=1):
         """Meet the others, who may come later, for a training."""
         group, self.limit = self.cluster, self.cluster.meeting
+        self.kept, self.local_steps, self.steps, self.stop_requested = kept, local_steps, 0, None
         if self.store is None:
-            others = f"{group.servers} server(s) and {self.size} workers in all"
-            self._in_time(
-                self._create, f"to meet the scheduler at {group.host}:{group.port}, {others}"
-            )
+            who = f"{group.servers} server(s) and {self.size} workers in all"
+            where = f"to meet the scheduler at {group.host}:{group.port}, {who}"
+            self._in_time(self._create, where)
         # a worker's rank is DMLC_WORKER_ID where it is set, else as MXNet counts
         ids = self.allgather(os.environ.get("DMLC_WORKER_ID"))
         if any(ids) and sorted(map(str, ids)) != sorted(map(str, range(self.size))):
@@ -84,16 +84,13 @@ class Workers(ProcessGroup):
             time.sleep(1)  # in a notebook it goes a longer way
         os._exit(1)
 
-    def allreduce(self, arrays, what="gradients"):
+    def allreduce(self, arrays, what):
         """Replace each NDArray of a list, on every worker, by its sum over the workers.
 
         One key for each array, so that the first sums come back while the last arrays leave.
         `what` was exchanged is told if it takes longer than the time limit.
         """
         wish = mx.nd.array([self.stop_requested is not None and self.stop_requested.is_set()])
-        if not self.counts:
-            for array in arrays:
-                array[:] = 0
         arrays = [*arrays, wish]
         keys = [f"{i} {array.dtype.__name__} {array.shape}" for i, array in enumerate(arrays)]
 
@@ -111,34 +108,57 @@ class Workers(ProcessGroup):
         self._in_time(job, f"in exchange {self.exchanges}, of {what}")
         self.wanted = wish.asscalar()
 
+    def add_up(self, gradients):
+        """Replace gradients by their sums, but for local steps; of who only stands in by 0."""
+        if not self.counts:
+            for gradient in gradients:
+                gradient[:] = 0
+        if self.local_steps == 1:
+            self.allreduce(gradients, "gradients")
+
+    def average(self, trainers, epoch_is_over=False):
+        """Replace the weights by their means after so many local steps, and after an epoch.
+
+        Then the moments, too, so that all are alike, and go on from a checkpoint as if never ended.
+        """
+        self.steps += not epoch_is_over
+        if self.local_steps == 1 or not (epoch_is_over or self.steps == self.local_steps):
+            return
+        self.steps = 0
+        for trainer in trainers.values():
+            moments = sum(trainer.moments, ()) if epoch_is_over else ()
+            self.allreduce(arrays := [*trainer.weights, *moments], "weights")
+            for array in arrays:
+                array /= self.size
+
     def is_stopping(self):
         """Whether anybody wanted to stop at the last sum; the same answer for all."""
         return self.wanted > 0
 
     def shard(self, num_images):
-        """This worker's images of a minibatch, as a slice; the first workers' may be one larger.
+        """This worker's images of a minibatch, as a slice, and the number that a step is for.
 
-        With fewer images than workers some only stand in, with an image that does not count.
+        The first workers' may be one larger.  With fewer images than workers some only stand in,
+        with an image that does not count.
         """
         part = np.array_split(np.arange(num_images), self.size)[self.rank]
         self.counts = len(part) > 0
-        return slice(part[0], part[-1] + 1) if self.counts else slice(0, 1)
+        shard = slice(part[0], part[-1] + 1) if self.counts else slice(0, 1)
+        return shard, num_images if self.local_steps == 1 else max(1, len(part))
 
     def allgather(self, value):
         """What each worker has, a list by rank; anything that JSON can hold."""
-        self.counts = True
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        [lengths] = self._rows([len(text)]).T
-        width = -(-lengths.max() // 1024) * 1024  # few different ones, as the servers keep each
-        rows = self._rows(np.pad(text, (0, width - len(text)))).astype(np.uint8)
-        return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths)]
 
-    def _rows(self, numbers):
-        """All workers' numbers, whole ones below 2 ** 24, as rows of a table."""
-        table = mx.nd.zeros((self.size, len(numbers)))
-        table[self.rank] = numbers
-        self.allreduce([table], "what each worker has to tell")
-        return table.asnumpy().astype(int)
+        def rows(numbers):  # of all workers; they are whole and below 2 ** 24
+            table = mx.nd.zeros((self.size, len(numbers)))
+            table[self.rank] = numbers
+            self.allreduce([table], "what each worker has to tell")
+            return table.asnumpy().astype(int)
+
+        text = json.dumps(value).encode()
+        longest = rows([len(text)]).max()
+        padded = text.ljust(-(-longest // 1024) * 1024)  # few sizes, as the servers keep each
+        return [json.loads(bytes(row.tolist())) for row in rows(list(padded))]
 
     def broadcast(self, arrays):
         """Rank 0's arrays, by name; the others give arrays of the same names and shapes."""
@@ -149,24 +169,14 @@ class Workers(ProcessGroup):
         return {name: array.asnumpy() for name, array in found.items()}
 
 
-@contextlib.contextmanager
-def joined(kept=str):
-    """The process group, connected, in a block that all its workers go through together.
+def joined(kept=str, local_steps=1):
+    """The process group, connected, for a block that all its workers go through together.
 
-    Parameters
-    ----------
-    kept : callable
-        What is left to go on from, in words.
-
-    Raises
-    ------
-    DistributedError
-        A DMLC_* variable is missing or wrong.
+    Parameters and errors are those of :func:`d2lvae.engine.process_group.process_group`.
     """
     global _joined
     if _joined is None:
         settle(group := cluster())
         _joined = Workers(group)
-    _joined.kept, _joined.stop_requested = kept, None
-    _joined.connect()
-    yield _joined
+    _joined.connect(kept, local_steps)
+    return contextlib.nullcontext(_joined)

@@ -24,11 +24,18 @@ class ProcessGroup:
     rank, size, counts, stop_requested = 0, 1, True, None
 
     def shard(self, num_images):
-        """This process's part of a minibatch, as a slice."""
-        return slice(0, num_images)
+        """This process's part of a minibatch, as a slice; and of how many images gradients are."""
+        return slice(0, num_images), num_images
 
-    def allreduce(self, arrays):
+    def add_up(self, gradients):
         """Replace each NDArray of a list by its sum over the processes."""
+
+    def average(self, trainers, epoch_is_over=False):
+        """With local steps: replace what each process has learned by itself by the mean.
+
+        Called after each step, and after each epoch for the optimisers' moments, too.  `trainers`
+        is a dict of :class:`d2lvae.engine.adam.Adam`.
+        """
 
     def allgather(self, value):
         """What each process has, a list by rank; anything that JSON can hold."""
@@ -46,27 +53,33 @@ class ProcessGroup:
 SINGLE = ProcessGroup()
 
 
-def process_group(kvstore, kept):
-    """The group that `kvstore` asks for, in a block.
+def process_group(config, kept):
+    """The group that a run's parameters ask for, in a block.
 
     Parameters
     ----------
-    kvstore : str
-        'local', or 'dist_sync' for several processes (:mod:`d2lvae.distributed`).
+    config : Config
+        `kvstore` is 'local', or 'dist_sync' for several processes (:mod:`d2lvae.distributed`), of
+        which each takes `local_steps` between two sums.
     kept : callable
         Says what is left to go on from, if one of several processes dies.
 
     Raises
     ------
     ParameterError
-        'local', and DMLC_ROLE is set as for one of several.
+        'local', and DMLC_ROLE is set as for one of several, or there are local steps.
     DistributedError
         With 'dist_sync': a DMLC_* variable is missing or wrong.
     """
-    if kvstore == "dist_sync":
+    if config.kvstore == "dist_sync":
         from ..distributed.process_group import joined  # which one process alone never needs
 
-        return joined(kept)
+        return joined(kept, config.local_steps)
+    if config.local_steps > 1:
+        raise ParameterError(
+            f"local_steps is {config.local_steps}, but kvstore is 'local', and there is nobody to "
+            "average with: give -p kvstore dist_sync, or leave local_steps out"
+        )
     if os.environ.get("DMLC_ROLE"):
         raise ParameterError(
             f"kvstore is 'local', but DMLC_ROLE is {os.environ['DMLC_ROLE']!r} in the environment, "

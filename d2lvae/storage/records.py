@@ -11,7 +11,8 @@ __all__ += ["settings_of"]
 
 TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
 OF_DISCRIMINATORS = ("learned_loss", "feature_weight", "disc_lr", "num_solo_epochs")
-OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision")}  # recorded if on
+# Recorded if on.
+OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision", "local_steps")}
 # In a folder's name only if they are not the original's, which are the defaults.
 TOLD = ("lr", "batch_size", "pixel_weight", "kl_weight", "seed", "num_train")
 USUAL = {name: DEFAULTS[name] for name in TOLD}
