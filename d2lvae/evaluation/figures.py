@@ -4,8 +4,7 @@ import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
-from ..figures import TITLE
-from ..storage.png import blank, place, to_pil
+from ..storage.png import show_rows
 
 __all__ = ["MEASURES", "show_intervals", "show_rows", "crops"]
 
@@ -14,12 +13,13 @@ MEASURES = {  # label and direction
     "ssim": ("SSIM", "higher is nearer"),
     "gmsd": ("GMSD", "lower is nearer"),
     "kid": ("kernel distance", "lower is nearer"),
+    "kid_prior": ("kernel distance, samples from the prior", "lower is nearer"),
+    "kid_codes": ("kernel distance, samples from the codes", "lower is nearer"),
     "edge_gradient_ratio": ("gradient on edges", "original: 1"),
     "off_edge_gradient_ratio": ("gradient off edges", "original: 1"),
     "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
     "high_frequency_ratio": ("high-frequency power", "original: 1"),
 }
-NAMES = 200  # dots for the rows' names
 
 
 def show_intervals(measures, title):
@@ -53,36 +53,6 @@ def show_intervals(measures, title):
         ax.grid(alpha=0.3)
     figure.suptitle(f"{title}: difference from the plain VAE, mean and 95 % interval", fontsize=11)
     figure.tight_layout()
-    return figure
-
-
-def show_rows(rows, title, scale=1):
-    """Images in rows with a name before each, to be compared column by column.
-
-    Parameters
-    ----------
-    rows : dict
-        Name: images (N, C, H, W), in [0, 1] or uint8; as many in each row.
-    title : str
-        Names the data set.
-    scale : int
-        How many dots wide each pixel is.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    first = next(iter(rows.values()))
-    height, width = (scale * side for side in first[0].shape[1:])
-    full = NAMES + len(first) * (width + 6), TITLE + len(rows) * (height + 6)
-    figure = blank(*full, title)
-    for row, (name, images) in enumerate(rows.items()):
-        bottom = full[1] - TITLE - (row + 1) * (height + 6)
-        middle = (bottom + height / 2) / full[1]
-        figure.text(6 / full[0], middle, name, va="center", fontsize=9)
-        for column, image in enumerate(images):
-            left = NAMES + column * (width + 6)
-            place(figure, to_pil(image), left, bottom, width, height)
     return figure
 
 
