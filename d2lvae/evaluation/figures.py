@@ -4,17 +4,19 @@ import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
-from ..storage.png import show_rows
+from ..storage import paths
+from ..storage.files import read_json
+from ..storage.png import show_file, show_rows
 
-__all__ = ["MEASURES", "show_intervals", "show_rows", "crops"]
+__all__ = ["MEASURES", "show_intervals", "show_longest", "show_rows", "crops"]
 
 MEASURES = {  # label and direction
     "psnr": ("PSNR, dB", "higher is nearer"),
     "ssim": ("SSIM", "higher is nearer"),
     "gmsd": ("GMSD", "lower is nearer"),
     "kid": ("kernel distance", "lower is nearer"),
-    "kid_prior": ("kernel distance, samples from the prior", "lower is nearer"),
-    "kid_codes": ("kernel distance, samples from the codes", "lower is nearer"),
+    "kid_prior": ("kernel distance of prior's samples", "lower is nearer"),
+    "kid_codes": ("kernel distance of codes' samples", "lower is nearer"),
     "edge_gradient_ratio": ("gradient on edges", "original: 1"),
     "off_edge_gradient_ratio": ("gradient off edges", "original: 1"),
     "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
@@ -39,10 +41,14 @@ def show_intervals(measures, title):
     """
     found = {name: found for name, found in measures.items() if "difference" in found["psnr"]}
     rows = np.arange(len(found))
-    figure, axes = d2l.plt.subplots(2, 4, figsize=(13, 1.6 + 0.6 * len(rows)), sharey=True)
-    for ax, (key, (label, direction)) in zip(axes.flat, MEASURES.items()):
+    shown = {key: MEASURES[key] for key in MEASURES if any(key in one for one in found.values())}
+    size = {"figsize": (13, 1.6 + 0.6 * len(rows)), "squeeze": False, "sharey": True}
+    figure, axes = d2l.plt.subplots(2, -(-len(shown) // 2), **size)
+    for ax, (key, (label, direction)) in zip(axes.flat, shown.items()):
         ax.axvline(0, color="black", linewidth=1)
         for row, one in zip(rows, found.values()):
+            if key not in one:  # of no samples, or not measured in its time
+                continue
             interval = [one[key]["low"], one[key]["high"]]
             ax.plot(interval, [row, row], color="#0072B2", linewidth=3, solid_capstyle="butt")
             ax.plot(one[key]["difference"], row, "o", color="#D55E00", markersize=6)
@@ -87,3 +93,24 @@ def _busiest(image, side):
     edges = np.hypot(*np.gradient(image[0].astype(float)))
     sums = np.lib.stride_tricks.sliding_window_view(edges, (side, side)).sum(axis=(2, 3))
     return np.unravel_index(sums.argmax(), sums.shape)
+
+
+def show_longest(pattern):
+    """The reconstructions that the longest committed run has left, as they are in `results/images`.
+
+    Parameters
+    ----------
+    pattern : str
+        Of the run's folder there, such as ``"ConvVAE_on_anime/512_32_*"``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None, which is said, where no such run is: a notebook may have been copied elsewhere.
+    """
+    place, found = paths.project_root() / "results" / "images", []
+    for image in place.glob(f"{pattern}/reconstructions.png"):
+        found.append((read_json(image.parent / "metrics.json")["epochs_done"], image))
+    if not found:
+        return paths.say(f"no committed run is here: {place / pattern}")
+    return show_file(max(found)[1])
