@@ -1,10 +1,13 @@
 """A red square stays red and square; axes and titles say what they show."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
 from d2lvae import figures
-from d2lvae.storage import png
+from d2lvae.evaluation.figures import show_longest
+from d2lvae.storage import paths, png
 from PIL import Image
 
 
@@ -123,3 +126,16 @@ def test_curves_of_a_training_under_way_have_room_for_all_epochs():
     )
     assert all(ax.get_xlim() == (0, 12) for ax in figure.axes)
     figures.d2l.plt.close(figure)
+
+
+def test_the_longest_committed_run_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    for epochs, width in ((50, 30), (200, 40)):
+        folder = tmp_path / "results" / "images" / "VAE_on_anime" / f"5_{epochs}"
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"epochs_done": epochs}))
+        Image.new("RGB", (width, 20)).save(folder / "reconstructions.png")
+    figure = show_longest("VAE_on_anime/5_*")
+    assert tuple(figure.get_size_inches() * 100) == (40, 20)
+    assert show_longest("VAE_on_anime/6_*") is None
+    assert "no committed run is here" in capsys.readouterr().out

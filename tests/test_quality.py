@@ -57,11 +57,18 @@ def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
     assert set(written) - set(before) == {"validation", "quality"}
     found = written["quality"]
     assert {*metrics.PER_IMAGE, "kid", "kid_features"} <= set(found) and found["num_images"] == 50
+    features = [
+        classifier.features(classifier.classifier_for(tiny), each)
+        for each in (tiny.validation[:50], *quality.samples_of(run.vae).values())
+    ]
+    for name, drawn in zip(("kid_prior", "kid_codes"), features[1:]):
+        assert found[name] == pytest.approx(metrics.kernel_distance(features[0], drawn))
     originals = tiny.validation[:50]
     expected = metrics.psnr(originals, quality.reconstruct(run.vae, originals)).mean()
     assert found["psnr"] == pytest.approx(expected)
     page = (run.folder / "README.md").read_text()
     assert f"| gmsd | {found['gmsd']:.4f} |" in page
+    assert f"| kid codes | {found['kid_codes']:.4f} |" in page and "from the codes" in page
     assert f"| pixel loss | {written['validation']['pixel_loss']:.4f} |" in page
     assert f"({'stopped by hand' if stop else 'finished'} on" in page
     assert not list(run.folder.glob(".*.part"))
@@ -193,11 +200,14 @@ def test_a_folder_on_another_machine_costs_only_the_files(unmeasured, tiny, tmp_
     assert not run.folder.exists()
 
 
-@pytest.mark.parametrize("recipe", ["adversarial", "features", "both"])
+@pytest.mark.parametrize("recipe", ["alone", "adversarial", "features", "both"])
 def test_a_good_run_is_not_faulted_whatever_its_loss_does(config, tiny, small_vae, recipe):
     """Where features grow the whole loss rises by nature; the pixels are what should fall."""
-    parameters = {**config, "epochs": 80, "learned_loss": recipe, "disc_weight": 1.0, "lr": 3e-3}
-    run = fit(small_vae(), tiny, parameters, d2lvae.DenseLogReg(1, 8))
+    parameters = {**config, "epochs": 80, "lr": 3e-3}
+    disc = None if recipe == "alone" else d2lvae.DenseLogReg(1, 8)
+    if disc is not None:
+        parameters.update(learned_loss=recipe, disc_weight=1.0)
+    run = fit(small_vae(), tiny, parameters, disc)
     run.history[-1]["loss"] = run.history[0]["loss"] * 10
     assert "NOTE" not in d2lvae.check_learning(run, tiny)
 

@@ -39,7 +39,7 @@ def initialize(net, seed, ctx=None):
     mx.random.seed(spawn_seeds(seed)[0])
     net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
     prepare(net)
-    net.left_by_fit, net.drawn_from = checksum(net), seed
+    net.left_by_fit, net.drawn_from, net.codes = checksum(net), seed, None
     vars(net).pop("began_from", None)
 
 
