@@ -299,7 +299,7 @@ def train_small(results_dir, epochs):
     total = small_runs.number_of_images(small_runs.RECIPES, epochs)
     with tqdm(total=total, unit="image", unit_scale=True, desc="training small nets") as bar:
         busy = lambda: bar.set_postfix_str("waiting for another process that trains them")
-        return small_runs.train_small(results_dir, bar.update, busy, epochs=epochs)
+        return small_runs.train_small(results_dir, bar.update, busy, small_runs.RECIPES, epochs)
 
 
 def main():

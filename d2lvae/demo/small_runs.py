@@ -45,7 +45,7 @@ def number_of_images(recipes, epochs=0):
     return sum((epochs or each["epochs"]) * each["num_train"] for _, _, each, _ in recipes)
 
 
-def train_small(results_dir, progress, on_busy, recipes=RECIPES, epochs=0):
+def train_small(results_dir, progress, on_busy, recipes, epochs=0):
     """Train small nets: on digits plain and with a discriminator, on faces with its features too.
 
     Parameters
