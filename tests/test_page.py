@@ -3,6 +3,8 @@
 import base64
 import json
 import pathlib
+import shutil
+import subprocess
 import sys
 
 import d2lvae
@@ -22,6 +24,7 @@ import explorer as benchmark
 in_chromium = pytest.mark.skipif(
     benchmark.CHROMIUM is None, reason="no Chromium here (apt-get install chromium)"
 )
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 COMMITTED = ROOT / "docs" / "explorer.html"
 
 
@@ -143,6 +146,30 @@ def test_convolutions_and_batchnorms_with_statistics(tab, tiny_faces, tmp_path, 
     made["nets"] = [page.net_for_page(run, "adversarial")]
     number = tab.evaluate("set => SETS.push(set) - 1", made)
     assert compare(tab, number, 0, vae, disc, tiny_faces) <= 2
+
+
+@pytest.mark.skipif(FIREFOX is None, reason="no Firefox here (apt-get install firefox-esr)")
+def test_firefox_computes_the_same(written, tmp_path):
+    """A copy of the page compares its images with MXNet's, and turns green; then it is looked at."""
+    run = saved_runs.load_run(written[1][2])
+    codes = latents.encode(run.vae, run.images.validation[:3])
+    expected = latents.decode(run.vae, codes).reshape(3, -1)
+    copy = tmp_path / "copy.html"
+    script = f"""<script>
+        const asked = {json.dumps([1, 0, codes.tolist()])}, expected = {expected.tolist()}
+        const far = ({COMPUTE})(asked).decoded.flatMap((image, i) =>
+            image.filter((value, j) => Math.abs(value - expected[i][j]) > 2))
+        document.body.remove()
+        document.documentElement.style.background = far.length ? "#f00" : "#0f0"
+    </script>"""
+    copy.write_text(written[0].read_text().replace("</html>", script + "</html>"))
+    shot = tmp_path / "shot.png"
+    (tmp_path / "profile").mkdir()
+    command = [FIREFOX, "--headless", "--no-remote", "--profile", tmp_path / "profile"]
+    command += ["--window-size", "200,200", "--screenshot", shot, copy.as_uri()]
+    subprocess.run(command, timeout=120, check=True, stderr=subprocess.DEVNULL)
+    with Image.open(shot) as image:
+        assert image.convert("RGB").getpixel((100, 100)) == (0, 255, 0)
 
 
 @in_chromium

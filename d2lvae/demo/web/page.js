@@ -164,7 +164,7 @@ function showInput() {
   element("input-title").textContent = draws() ? "draw a digit here" : "original";
   element("clear").hidden = !draws();
   element("input-note").textContent = state.image
-    ? `${state.image.length.toLocaleString("en")} numbers become ${chosenNet().numLatents}`
+    ? `${state.image.length.toLocaleString("en")} numbers → ${chosenNet().numLatents}`
     : draws() ? "with mouse, finger or pen" : "a sample has no original";
   mirror(0, pad);
   showMeter(document.querySelector("#input .meter"), state.image);
