@@ -14,7 +14,9 @@ import json
 import pathlib
 import webbrowser
 
+import mxnet as mx
 import numpy as np
+from mxnet import autograd
 from mxnet.gluon import nn
 from tqdm import tqdm
 
@@ -31,6 +33,7 @@ WEB = pathlib.Path(__file__).parent / "web"
 MOST_BYTES = 8_000_000  # of a page: a phone loads it, a mail takes it
 NUM_IMAGES = {1: 32, 3: 16}  # to begin with, by their channels
 NUM_DOTS, NUM_ENCODED = 400, 2_000  # validation images on the map; training images, for the codes
+NUM_SEEN = 128  # originals in a discriminator's minibatch, with as many reconstructions
 KINDS = {  # in the order in which they stand on the page
     "plain": "plain VAE",
     "adversarial": "VAE + discriminator",
@@ -66,7 +69,7 @@ def _text(array):
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
-def layers_of(block, rows=None):
+def layers_of(block, rows=None, images=None):
     """A block of layers as net.js takes them.
 
     Parameters
@@ -75,6 +78,8 @@ def layers_of(block, rows=None):
         Of dense layers, convolutions, BatchNorms behind convolutions, ReLU and LeakyReLU.
     rows : int, optional
         Only so many outputs of the last layer.
+    images : NDArray, shape (N, C, H, W), optional
+        BatchNorms are folded with the statistics of this minibatch, not with the running ones.
 
     Returns
     -------
@@ -89,6 +94,10 @@ def layers_of(block, rows=None):
     for layer in block:
         weights = {name: array.astype(np.float64) for name, array in get_weights(layer).items()}
         if isinstance(layer, nn.BatchNorm):
+            if images is not None:
+                numbers = images.asnumpy()
+                weights["running_mean"] = numbers.mean(axis=(0, 2, 3))
+                weights["running_var"] = numbers.var(axis=(0, 2, 3))
             _fold(found[-1], weights, layer._kwargs["eps"])
         elif isinstance(layer, (nn.Activation, nn.LeakyReLU)):
             found[-1]["slope"] = _slope(layer)
@@ -96,6 +105,9 @@ def layers_of(block, rows=None):
             found.append(_linear(layer, weights))
         elif weights or not isinstance(layer, nn.HybridLambda):  # that one reshapes
             raise PageError(f"the page cannot compute a layer {type(layer).__name__}")
+        if images is not None:
+            with autograd.train_mode():
+                images = layer(images)
     if rows:
         found[-1].update({name: found[-1][name][:rows] for name in ("weight", "bias")})
     return [_written(layer) for layer in found]
@@ -123,7 +135,7 @@ def _linear(layer, weights):
 
 
 def _fold(layer, norm, epsilon):
-    """Put a BatchNorm, as it is after training, into the convolution before it."""
+    """Put a BatchNorm with fixed statistics into the convolution before it."""
     scale = norm["gamma"] / np.sqrt(norm["running_var"] + epsilon)
     axes = (1, -1, 1, 1) if layer["kind"] == "transposed" else (-1, 1, 1, 1)
     layer["weight"] = layer["weight"] * scale.reshape(axes)
@@ -232,10 +244,21 @@ def _discriminator(runs):
     for kind in KINDS:
         if kind in runs and runs[kind].discriminator is not None:
             try:
-                return layers_of(runs[kind].discriminator.body)
+                return layers_of(runs[kind].discriminator.body, images=seen(runs[kind]))
             except (AttributeError, TypeError, PageError):
                 continue
     return None
+
+
+def seen(run):
+    """A minibatch for a discriminator, half originals and half their reconstructions.
+
+    In training it sees them apart, each with their own statistics, and so its BatchNorms tell it
+    which they are.  On the page it shall judge one image of either kind.
+    """
+    originals = run.images.validation[:NUM_SEEN]
+    fakes = latents.decode(run.vae, latents.encode(run.vae, originals))
+    return mx.nd.array(np.concatenate([originals, fakes])) / 255
 
 
 def write_page(folders, path):
