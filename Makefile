@@ -15,7 +15,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # A clone that was copied or moved, or whose Python is gone, is set up anew: .ready holds the environment's place.
 STALE := $(shell [ "$$(cat '$(READY)' 2>/dev/null)" = "$$(cd '$(VENV)' 2>/dev/null && pwd -P)" ] && '$(BIN)/python' -c pass 2>/dev/null || echo stale)
 
-.PHONY: stale help setup demo test bench stress audit mnist faces anime study notebooks lab explore slides assignment solutions dist-demo dist-test clean
+.PHONY: stale help setup demo test bench stress audit mnist faces anime study notebooks lab page explore slides assignment solutions dist-demo dist-test clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -106,9 +106,14 @@ solutions: $(READY)  ## the exercises with solutions, executed and checked, into
 lab: $(READY)  ## open JupyterLab in this folder, at the notebooks
 	$(BIN)/jupyter lab $(AS_ROOT) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
-explore: $(READY)  ## open the latent explorer as a page in the browser (for a class; trains a small model if there is no finished run)
-	$(BIN)/voila notebooks/latent_explorer.ipynb --TagRemovePreprocessor.remove_cell_tags=not-on-page \
-	    --MappingKernelManager.cull_idle_timeout=120 --MappingKernelManager.cull_interval=30
+page: $(READY)  ## the explorer of your own finished runs as one file, results/own/explorer.html (trains small ones if there are none)
+	$(BIN)/python -m d2lvae.demo.page
+
+explore: $(READY)  ## open the explorer in the browser: your own page if there is one, else docs/explorer.html
+	$(BIN)/python -c "import pathlib, webbrowser; \
+	    pages = [pathlib.Path('results/own/explorer.html'), pathlib.Path('docs/explorer.html')]; \
+	    page = next(page for page in pages if page.exists()).resolve(); \
+	    print(page if webbrowser.open(page.as_uri()) else f'no browser here; open {page}')"
 
 clean:  ## remove the virtual environment and caches; results and data stay
 	rm -rf $(VENV) .pytest_cache build *.egg-info

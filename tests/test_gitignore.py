@@ -30,7 +30,7 @@ KEPT = [
     f"results/{DRAWN}/test_0.png",
     f"results/{DRAWN}/originals_and_reconstructions.png",
     "data/README.md",
-    "results/explorer.png",
+    "docs/explorer.png",
 ]
 
 

@@ -325,20 +325,18 @@ def test_start_memory_and_growth_tables():
 
 
 def test_the_explorers_table():
-    record = json.loads((BENCHMARKS / "explorer.json").read_text())
-    found = record["milliseconds"]
-    assert f"{record['seconds_to_train_and_show']:.0f} s from the command" in EXPLORER
+    found = json.loads((BENCHMARKS / "explorer.json").read_text())["milliseconds"]
     rows = [
         [cell.strip() for cell in row.split("|")]
         for row in re.findall(r"^\| (.*VAE.*) \|$", EXPLORER, re.M)
     ]
     assert rows == [
-        [name, f"{np.median(times):.0f}", f"{np.quantile(times, .9):.0f}"]
+        [name, f"{np.median(times):.1f}", f"{np.quantile(times, .9):.1f}"]
         for name, times in found.items()
     ]
-    assert len(rows) >= 4 and all(
-        np.median(times) < 100 and len(times) == 50 for times in found.values()
-    )
+    assert len(rows) == 5
+    for name, times in found.items():
+        assert len(times) == 50 and np.median(times) < (16 if "digits" in name else 50)
 
 
 def test_the_tables_of_several_workers():

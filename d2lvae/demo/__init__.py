@@ -1,1 +1,1 @@
-"""A finished run shown: its latent space, the explorer, and the export to ONNX."""
+"""A finished run shown: its latent space, the page, sliders in Jupyter, the export to ONNX."""

@@ -4,7 +4,6 @@ import dataclasses
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd
 
 from ..storage import png
 
@@ -70,28 +69,6 @@ def _input(net, images):
 
 def _device(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
-
-
-def probability_real(discriminator, image, others):
-    """The probability a discriminator gives to an image being real, computed as in training.
-
-    With BatchNorm it depends on the other images of the minibatch.
-
-    Parameters
-    ----------
-    discriminator : HybridBlock
-    image : numpy.ndarray, uint8, shape (C, H, W)
-    others : numpy.ndarray, uint8, shape (N, C, H, W)
-        The rest of the minibatch: originals for an original, reconstructions for a reconstruction.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-    """
-    with autograd.train_mode():
-        found = discriminator(_input(discriminator, np.concatenate([image[None], others])))
-    return float(found.sigmoid().asnumpy().reshape(-1)[0])
 
 
 def interpolate(start, end, fraction):

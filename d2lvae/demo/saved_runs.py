@@ -16,7 +16,6 @@ from . import latents
 __all__ = ["LoadedRun", "finished_runs", "load_run", "trained_on"]
 
 NUM_ENCODED = 1_000  # validation images that the directions are found on
-NUM_OTHERS = 15  # images that fill up a discriminator's minibatch
 NUM_SAMPLES = 100  # from the prior, where a run's images are not here
 
 _drawn_digits = functools.lru_cache(maxsize=2)(data.drawn_digits)  # 20,000 take seconds
@@ -36,9 +35,6 @@ class LoadedRun:
     means : numpy.ndarray, shape (N, L)
         The encoder's means of the first validation images, 1,000 at most.
         Without images: the prior's centre, then samples from the prior.
-    reconstructions : numpy.ndarray, uint8, shape (N, C, H, W)
-        Of the last validation images, 15 at most; for `latents.probability_real`.
-        Without images: decoded samples from the prior.
     directions : latents.Directions
     notes : list of str
         What a reader should know, for example that these are not the images of the training.
@@ -49,7 +45,6 @@ class LoadedRun:
     discriminator: object
     images: data.ImageSet
     means: np.ndarray
-    reconstructions: np.ndarray
     directions: latents.Directions
     notes: list
 
@@ -121,25 +116,23 @@ def load_run(folder, images=None):
             _check_shape(images, vae)
         except data.DataError as error:
             images, why_not = None, error
-    means, last = _codes(vae, images)
+    means = _codes(vae, images)
     if not np.isfinite(means).all():
         raise CheckpointError(
             f"{folder / 'vae.npz'}: not all that it computes is finite: train it again, with a "
             "smaller lr"
         )
-    reconstructions = latents.decode(vae, last)
     directions = latents.find_directions(vae, means, images)
     notes = _notes(images, record, means, why_not)
-    return LoadedRun(folder, vae, disc, images, means, reconstructions, directions, notes)
+    return LoadedRun(folder, vae, disc, images, means, directions, notes)
 
 
 def _codes(vae, images):
-    """The codes of the first and of the last validation images; without images from the prior."""
+    """The codes of the first validation images; without images samples from the prior."""
     if images is not None:
-        parts = images.validation[:NUM_ENCODED], images.validation[-NUM_OTHERS:]
-        return [latents.encode(vae, part) for part in parts]
+        return latents.encode(vae, images.validation[:NUM_ENCODED])
     samples = np.random.default_rng(0).standard_normal((NUM_SAMPLES, vae.num_latents))
-    return np.vstack([np.zeros(vae.num_latents), samples]), samples[-NUM_OTHERS:]
+    return np.vstack([np.zeros(vae.num_latents), samples])
 
 
 def _record(folder):
@@ -192,7 +185,7 @@ def _recorded_images(folder, record, image_size):
     if name not in load:
         raise data.DataError(
             f"{paths.display_path(folder / 'metrics.json')} names the data set {name!r}; known are "
-            f"{', '.join(load)}. Give its images: Explorer(images=...), load_run(folder, images)"
+            f"{', '.join(load)}. Give its images: load_run(folder, images)"
         )
     return load[name]()
 

@@ -1,48 +1,100 @@
-"""Two small runs, which the explorer trains where there is no finished run to show."""
+"""Small runs on synthetic images, trained where there is no finished run to show."""
 
+import functools
 import time
 
 from .. import data, runs
 from ..config import Config
-from ..discriminators import DenseLogReg
+from ..discriminators import ConvDisc, DenseLogReg
 from ..storage import paths
 from ..storage.files import CheckpointError
 from ..storage.records import RunBusy
-from ..vae import DenseVAE
+from ..vae import ConvVAE, DenseVAE
 from .saved_runs import finished_runs, load_run
 
-__all__ = ["train_small"]
+__all__ = ["RECIPES", "number_of_images", "train_small"]
 
-SMALL = {"num_train": 8_192, "epochs": 6, "pixel_loss": "bce", "seed": 0}
 WAIT = 2.0  # seconds, until it is tried again whether another process has ended its training
+DIGITS = {"num_train": 8_192, "epochs": 10, "disc_weight": 1.0}
+FACES = {"num_train": 4_096, "epochs": 8, "disc_weight": 10.0}
+
+_digits = functools.lru_cache(maxsize=1)(data.drawn_digits)
+_faces = functools.lru_cache(maxsize=1)(data.drawn_faces)
 
 
-def train_small(results_dir, progress, on_busy):
-    """Train a small VAE on synthetic digits, and the same with a discriminator.
+def _dense(shape, upsampling):
+    return DenseVAE(5, 3, 200, shape), DenseLogReg(1, 200, shape)
+
+
+def _conv(shape, upsampling):
+    return ConvVAE(64, 8, shape, upsampling), ConvDisc(8, shape)
+
+
+# Each: load(num_train), make_nets(image_shape, upsampling), parameters, the learned loss
+RECIPES = [
+    (_digits, _dense, DIGITS, None),
+    (_digits, _dense, DIGITS, "adversarial"),
+    (_faces, _conv, FACES, None),
+    (_faces, _conv, FACES, "adversarial"),
+    (_faces, _conv, FACES, "features"),
+]
+
+
+def number_of_images(recipes, epochs=0):
+    """How many images `train_small` learns from, each as often as it is seen."""
+    return sum((epochs or each["epochs"]) * each["num_train"] for _, _, each, _ in recipes)
+
+
+def train_small(results_dir, progress, on_busy, recipes, epochs=0):
+    """Train small nets: on digits plain and with a discriminator, on faces with its features too.
 
     Parameters
     ----------
     results_dir : path
         The runs go into `explorer` there; one that is there and can be shown is left as it is.
+        One that was stopped goes on.
     progress : callable
         Called with a number of images whenever so many more have been learned from.
     on_busy : callable
         Called while another process is training one of them: it is waited for.
+    recipes : list
+        Some of `RECIPES`.
+    epochs : int
+        More, for better images; 0: as many as the recipes say, two minutes on two cores.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The runs' folders, in the recipes' order.
     """
     folder = str(paths.results_root(results_dir) / "explorer")
-    images = data.drawn_digits(SMALL["num_train"], SMALL["seed"])
-    for disc, weight in ((None, 0.0), (DenseLogReg(1, 200, images.image_shape), 1.0)):
-        config = Config.from_dict({**SMALL, "disc_weight": weight, "results_dir": folder})
-        vae = DenseVAE(5, 3, 400, images.image_shape)
-        while not _is_there(runs.run_folder(vae, images, config, disc), images):
-            try:
-                runs.fit(vae, images, config, disc, progress)
-                break
-            except RunBusy:
-                on_busy()
-                time.sleep(WAIT)
-        else:
-            progress(SMALL["epochs"] * len(images.train))
+    return [_train(folder, recipe, progress, on_busy, epochs) for recipe in recipes]
+
+
+def _train(results_dir, recipe, progress, on_busy, epochs):
+    """Train one of them if it is not there; its folder."""
+    load, make_nets, parameters, learned_loss = recipe
+    values = {**parameters, "results_dir": results_dir, "resume": True, "pixel_loss": "bce"}
+    values["epochs"] = epochs or values["epochs"]
+    images = load(values["num_train"])
+    vae, disc = make_nets(
+        images.image_shape, "resize" if learned_loss == "features" else "transposed"
+    )
+    if learned_loss is None:
+        disc, values["disc_weight"] = None, 0.0
+    else:
+        values["learned_loss"] = learned_loss
+    config = Config.from_dict(values)
+    run_folder = runs.run_folder(vae, images, config, disc)
+    while not _is_there(run_folder, images):
+        try:
+            runs.fit(vae, images, config, disc, progress)
+            return run_folder
+        except RunBusy:
+            on_busy()
+            time.sleep(WAIT)
+    progress(values["epochs"] * len(images.train))
+    return run_folder
 
 
 def _is_there(folder, images):
