@@ -23,9 +23,11 @@ RESULTS, STUDY_PAGE, SPEED, EXPLORER, ROBUSTNESS = (
     (ROOT / "docs" / f"{name}.md").read_text()
     for name in ("results", "study", "speed", "explorer", "robustness")
 )
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "data" / "README.md"])
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[dn]*/README.md")]
+PAGES = sorted(PAGES)  # data's and notebooks' as well
 RUN_PAGES = sorted(ROOT.glob("results/images/*/*/README.md"))
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+ASSIGNMENTS = sorted(ROOT.glob("notebooks/assignments/*.ipynb"))
 RUNS = {
     "mnist_densevae_bce": "DenseVAE_on_MNIST/5_3_400_bce_50",
     "mnist_densevae_l2": "DenseVAE_on_MNIST/5_3_400_l2_50",
@@ -581,6 +583,17 @@ def test_the_readme_leads_to_every_page():
     assert {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"} <= linked
 
 
+@pytest.mark.parametrize("page", ["notebooks/README.md", "docs/teaching.md"])
+def test_the_lists_of_notebooks_are_whole_and_their_times_are_the_notebooks(page):
+    rows = re.findall(
+        r"^\|.*?\[(\w+)\]\([./\w]*\.ipynb\) \|.*\| (.+?) \|$", (ROOT / page).read_text(), re.M
+    )
+    times = {name: time for name, time in rows if "minute" in time}
+    assert {*times} == {path.stem for path in NOTEBOOKS}
+    for name, time in times.items():
+        assert time in words_of(ROOT / "notebooks" / f"{name}.ipynb"), name
+
+
 def test_the_structures_tables_are_whole():
     """Every file that a student reads and every folder behind them has its row."""
     page = (ROOT / "docs" / "structure.md").read_text()
@@ -661,10 +674,13 @@ def anchors(page):
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, *RUN_PAGES, *NOTEBOOKS], ids=lambda page: page.relative_to(ROOT).as_posix()
+    "page",
+    [*PAGES, *RUN_PAGES, *NOTEBOOKS, *ASSIGNMENTS],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", words_of(page))
+    links += re.findall(r"(?:href|src)=\"([^\"]+)\"", words_of(page))
     assert links or page.parent != ROOT or page.name == "CHANGELOG.md"
     for link in links:
         if re.match(r"https://|mailto:", link):
