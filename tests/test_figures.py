@@ -33,7 +33,7 @@ def test_it_stays_so_in_a_figure(red_square):
     figures.d2l.plt.close(figure)
 
 
-@pytest.mark.parametrize("size, enlarged", [(28, 3), (64, 2), (128, 1)])
+@pytest.mark.parametrize("size, enlarged", [(28, 4), (64, 2), (128, 1)])
 def test_a_saved_sheet_shows_every_pixel_as_a_square_of_dots(tmp_path, size, enlarged):
     images = np.random.default_rng(0).integers(0, 256, (7, 3, size, size)).astype(np.uint8)
     png.save(
@@ -94,7 +94,9 @@ def test_history_has_labelled_axes_and_units():
     figure = figures.show_history(history, "drawn digits: training losses")
     assert len(figure.axes) == 3
     for ax in figure.axes:
-        assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats an image" and ax.get_legend()
+        assert (
+            ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats per image" and ax.get_legend()
+        )
     assert list(figure.axes[0].lines[0].get_ydata()) == [3, 2, 1]
     figures.d2l.plt.close(figure)
     solo = [

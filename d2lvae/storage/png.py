@@ -7,6 +7,7 @@ from d2l import mxnet as d2l
 from PIL import Image
 
 from .files import atomic_write
+from .inline import Figure
 
 __all__ = ["blank", "one_png", "place", "save", "save_image", "show_file"]
 __all__ += ["to_pil", "to_uint8"]
@@ -38,7 +39,8 @@ def save_image(path, image):
 
 def blank(width, height, title=""):
     """A figure of so many dots under a title, for :func:`place`."""
-    figure = d2l.plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    size = width / DPI, height / DPI
+    figure = d2l.plt.figure(figsize=size, dpi=DPI, FigureClass=Figure)
     figure.suptitle(title, fontsize=11, y=1 - 9 / height, va="top")
     return figure
 
