@@ -47,8 +47,10 @@ def blank(width, height, title=""):
 
 def place(figure, image, left, bottom, width, height):
     """Show PIL's image in a figure, so many dots wide and high and from its lower left."""
-    full = figure.get_size_inches() * DPI
-    ax = figure.add_axes((left / full[0], bottom / full[1], width / full[0], height / full[1]))
+    across, down = figure.get_size_inches() * DPI
+    width, height = width - 1e-4, height - 1e-4  # or rounding may make them a dot larger
+    left, bottom = left + 5e-5, bottom + 5e-5
+    ax = figure.add_axes((left / across, bottom / down, width / across, height / down))
     ax.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
     ax.axis("off")
 
