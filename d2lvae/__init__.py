@@ -18,6 +18,7 @@ import mxnet
 with denormals.denormals_as_zero():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
+from .storage.codes import fit_codes
 from .storage.nets import load_net, save_net
 from .config import Config, ParameterError
 from .data import ImageSet, load_digits, load_faces
@@ -30,5 +31,5 @@ from .vae import VAE, ConvVAE, DenseVAE
 
 __all__ = ["Config", "ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "Discriminator", "ImageSet"]
 __all__ += ["DistributedError", "ParameterError", "ResNetDisc", "VAE", "check_learning"]
-__all__ += ["evaluate", "fit"]
+__all__ += ["evaluate", "fit", "fit_codes"]
 __all__ += ["initialize", "load_digits", "load_faces", "load_net", "save_net"]

@@ -5,11 +5,10 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
 from .storage.inline import WIDTH, Figure
-from .storage.png import blank, place, show_file, to_pil, to_uint8
+from .storage.png import TITLE, blank, place, show_file, show_rows, to_pil, to_uint8
 
-__all__ = ["show_file", "show_history", "show_images", "show_reconstructions"]
+__all__ = ["show_file", "show_history", "show_images", "show_reconstructions", "show_rows"]
 
-TITLE = 34  # dots above the images
 PANELS = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"], ["feature_loss"]]
 LINES = {  # label and colour
     "loss": ("all", "#000000"),

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import pathlib
 
-import mxnet as mx
 import numpy as np
 
 from . import __version__, figures, training
@@ -16,7 +15,7 @@ from .engine import threads
 from .engine.operators import unit_images
 from .engine.process_group import process_group
 from .engine.progress import reporting
-from .storage import checkpoints, folders, png, records, results, weights
+from .storage import checkpoints, codes, folders, png, records, results, weights
 from .storage.nets import get_weights, save_net, set_weights
 from .vae import VAE
 
@@ -161,6 +160,7 @@ def _end(step, images, settings, history, finished, folder, made_with, group):
     run = Run(folder if finished else work, step.vae, history, None, None)
     originals = images.validation[:NUM_IMAGES]
     run.reconstructions = reconstruct(step.vae, originals)
+    codes.fit_codes(step.vae, images.train)
     if group.rank == 0:
         if not finished:
             folders.say_stopped(len(history))
@@ -183,13 +183,11 @@ def _draw(folder, title, originals, run, seed):
     for i, (original, reconstruction) in enumerate(zip(originals, run.reconstructions)):
         png.save_image(folder / f"test_{i}.png", original)
         png.save_image(folder / f"{i}.png", reconstruction)
-    shape = NUM_IMAGES, run.vae.num_latents
-    latents = np.random.default_rng(seed).standard_normal(shape, np.float32)
-    samples = run.vae.decode(mx.nd.array(latents, ctx=run.vae.ctx)).sigmoid()
     both = figures.show_reconstructions(originals, run.reconstructions, title)
     drawn = {"loss": figures.show_history(run.history, title)} if run.history else {}
     drawn["reconstructions"] = figures.show_images(run.reconstructions, f"{title}: reconstructions")
     drawn["originals_and_reconstructions"] = both
-    drawn["samples"] = figures.show_images(samples, f"{title}: samples from the prior")
+    samples = codes.samples(run.vae, NUM_IMAGES, seed)
+    drawn["samples"] = figures.show_rows(samples, f"{title}: samples")
     for name, figure in drawn.items():
         png.save(figure, folder / f"{name}.png")

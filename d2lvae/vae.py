@@ -9,6 +9,7 @@ from mxnet.gluon import nn
 
 from .engine.layers import UPSAMPLING, Dense, dense_layers, num_halvings
 from .engine.operators import check_unit_range, namespace
+from .storage import codes
 from .storage.nets import Net
 
 __all__ = ["VAE", "DenseVAE", "ConvVAE"]
@@ -87,13 +88,14 @@ class VAE(Net):
         mean, _ = self.encode(images)
         return self.decode(mean).sigmoid()
 
-    def sample(self, num_images, ctx=None):
-        """Decode `num_images` draws from the prior N(0, 1): (num_images, C, H, W) in [0, 1].
+    def sample(self, num_images, ctx=None, from_codes=False):
+        """Decode draws from the prior N(0, 1): (num_images, C, H, W) in [0, 1].
 
+        Or from where the codes of training images lie, a Gaussian (:mod:`d2lvae.storage.codes`).
         MXNet's random numbers begin alike in every process: `mx.random.seed` gives others.
         """
         latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=ctx or mx.cpu())
-        return self.decode(latents).sigmoid()
+        return self.decode(codes.draw(self, latents) if from_codes else latents).sigmoid()
 
     def interpolate(self, start, end, num_steps=10):
         """Two images (1, C, H, W) -> (num_steps, C, H, W) in [0, 1], from one to the other.

@@ -57,11 +57,18 @@ def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
     assert set(written) - set(before) == {"validation", "quality"}
     found = written["quality"]
     assert {*metrics.PER_IMAGE, "kid", "kid_features"} <= set(found) and found["num_images"] == 50
+    features = [
+        classifier.features(classifier.classifier_for(tiny), each)
+        for each in (tiny.validation[:50], *quality.samples_of(run.vae).values())
+    ]
+    for name, drawn in zip(("kid_prior", "kid_codes"), features[1:]):
+        assert found[name] == pytest.approx(metrics.kernel_distance(features[0], drawn))
     originals = tiny.validation[:50]
     expected = metrics.psnr(originals, quality.reconstruct(run.vae, originals)).mean()
     assert found["psnr"] == pytest.approx(expected)
     page = (run.folder / "README.md").read_text()
     assert f"| gmsd | {found['gmsd']:.4f} |" in page
+    assert f"| kid codes | {found['kid_codes']:.4f} |" in page and "from the codes" in page
     assert f"| pixel loss | {written['validation']['pixel_loss']:.4f} |" in page
     assert f"({'stopped by hand' if stop else 'finished'} on" in page
     assert not list(run.folder.glob(".*.part"))

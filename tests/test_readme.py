@@ -440,6 +440,8 @@ CELLS = {
     "off_edge_gradient_ratio": 3,
     "gmsd": 4,
     "kid": 3,
+    "kid_prior": 3,
+    "kid_codes": 3,
 }  # digits behind the point
 
 
@@ -454,9 +456,11 @@ def test_the_studys_tables(name):
     for condition, found in record["measures"].items():
         cells = [condition]
         for key, digits in CELLS.items():
-            row = found[key]
+            row = found.get(key)
             cells.append(
-                "{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row)
+                "not measured"
+                if row is None
+                else "{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row)
                 if "difference" in row
                 else f"{row['mean']:.{digits}f}"
             )
@@ -487,7 +491,12 @@ def test_the_long_runs_table():
             [
                 label,
                 str(metrics["epochs_done"]),
-                *(f"{metrics['quality'][key]:.{digits}f}" for key, digits in CELLS.items()),
+                *(
+                    f"{metrics['quality'][key]:.{digits}f}"
+                    if key in metrics["quality"]
+                    else "not measured"
+                    for key, digits in CELLS.items()
+                ),
             ]
         )
     assert rows == expected

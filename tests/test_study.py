@@ -12,6 +12,7 @@ from d2lvae.storage.nets import load_net
 from PIL import Image
 
 SEEDS = (0, 1)
+SAMPLES = {"kid_prior", "kid_codes", "kid_prior_batch"}
 TWO = {study.PLAIN: {}, "+ dense discriminator": {"disc": "DenseLogReg", "disc_weight": 1.0}}
 
 
@@ -48,7 +49,8 @@ def test_the_summary_is_what_was_written_and_complete(done, digits):
         and record["num_images"] == 50
     )
     for name, found in record["measures"].items():
-        assert set(found) == {*metrics.PER_IMAGE, "kid"}
+        of_samples = set() if name in study.CONTROLS else SAMPLES
+        assert set(found) == {*metrics.PER_IMAGE, "kid", *of_samples}
         for row in found.values():
             assert len(row["by_seed"]) == 2 and row["mean"] == pytest.approx(
                 np.mean(row["by_seed"])
@@ -266,13 +268,35 @@ def test_the_busiest_spot():
 
 def test_the_figure_shows_every_difference(done):
     figure = figures.show_intervals(done[1]["measures"], "drawn digits")
-    assert len(figure.axes) == 8 and [
+    assert len(figure.axes) == 10 and [
         label.get_text() for label in figure.axes[0].get_yticklabels()
     ] == ["plain VAE, unsharp mask", "+ dense discriminator"]
     drawn = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
     expected = done[1]["measures"]["+ dense discriminator"]["psnr"]["difference"]
     assert drawn[-1] == pytest.approx(expected) and all(ax.get_xlabel() for ax in figure.axes)
     figures.d2l.plt.close(figure)
+
+
+def test_a_summary_without_samples_has_its_figure(done):
+    """As those of 0.1.0 are."""
+    old = {
+        condition: {key: row for key, row in found.items() if key not in SAMPLES}
+        for condition, found in done[1]["measures"].items()
+    }
+    figure = figures.show_intervals(old, "drawn digits")
+    assert len(figure.axes) == 8
+    figures.d2l.plt.close(figure)
+
+
+def test_the_study_of_samples_has_its_own_file(monkeypatch):
+    asked = []
+    monkeypatch.setattr("sys.argv", ["study", "--samples", "drawn", "--seeds", "2"])
+    monkeypatch.setattr(study.data, "load_faces", lambda data: datasets.drawn_faces(20))
+    monkeypatch.setattr(study, "study", lambda images, *others: asked.append(others))
+    study.main()
+    [(conditions, seeds, epochs, _, name)] = asked
+    assert tuple(conditions) == study.FOR_SAMPLES and name == "drawn_faces_sampling"
+    assert list(seeds) == [0, 1] and epochs == study.SIZES["drawn_faces"][1]
 
 
 def test_a_misspelt_key_in_a_condition_is_named():

@@ -4,17 +4,21 @@ import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
-from ..figures import TITLE
+from ..storage import paths
+from ..storage.files import read_json
 from ..storage.inline import WIDTH, Figure
-from ..storage.png import blank, place, to_pil
+from ..storage.png import show_file, show_rows
 
-__all__ = ["DISTANCES", "MEASURES", "RATIOS", "show_intervals", "show_rows", "crops"]
+__all__ = ["DISTANCES", "MEASURES", "RATIOS", "show_intervals", "show_longest", "show_rows"]
+__all__ += ["crops"]
 
 MEASURES = {  # label and direction
     "psnr": ("PSNR, dB", "higher is nearer"),
     "ssim": ("SSIM", "higher is nearer"),
     "gmsd": ("GMSD", "lower is nearer"),
     "kid": ("kernel distance", "lower is nearer"),
+    "kid_prior": ("kernel distance of prior's samples", "lower is nearer"),
+    "kid_codes": ("kernel distance of codes' samples", "lower is nearer"),
     "edge_gradient_ratio": ("gradient on edges", "original: 1"),
     "off_edge_gradient_ratio": ("gradient off edges", "original: 1"),
     "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
@@ -22,7 +26,6 @@ MEASURES = {  # label and direction
 }
 DISTANCES = "psnr", "ssim", "gmsd", "kid"
 RATIOS = tuple(name for name in MEASURES if name.endswith("_ratio"))
-NAMES = 200  # dots for the rows' names
 
 
 def show_intervals(measures, title, names=tuple(MEASURES)):
@@ -44,6 +47,7 @@ def show_intervals(measures, title, names=tuple(MEASURES)):
     """
     found = {name: found for name, found in measures.items() if "difference" in found["psnr"]}
     rows = np.arange(len(found))
+    names = [name for name in names if any(name in one for one in found.values())]
     num_rows = -(-len(names) // 2)
     size = WIDTH / 100, 0.5 + num_rows * (0.8 + 0.2 * len(rows))
     page = {"dpi": 100, "FigureClass": Figure, "layout": "tight", "squeeze": False}
@@ -54,6 +58,8 @@ def show_intervals(measures, title, names=tuple(MEASURES)):
         label, direction = MEASURES[key]
         ax.axvline(0, color="black", linewidth=1)
         for row, one in zip(rows, found.values()):
+            if key not in one:  # of no samples, or not measured in its time
+                continue
             interval = [one[key]["low"], one[key]["high"]]
             ax.plot(interval, [row, row], color="#0072B2", linewidth=3, solid_capstyle="butt")
             ax.plot(one[key]["difference"], row, "o", color="#D55E00", markersize=6)
@@ -63,36 +69,6 @@ def show_intervals(measures, title, names=tuple(MEASURES)):
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.grid(alpha=0.3)
     figure.suptitle(f"{title}: difference from the plain VAE, mean and 95 % interval", fontsize=11)
-    return figure
-
-
-def show_rows(rows, title, scale=1):
-    """Images in rows with a name before each, to be compared column by column.
-
-    Parameters
-    ----------
-    rows : dict
-        Name: images (N, C, H, W), in [0, 1] or uint8; as many in each row.
-    title : str
-        Names the data set.
-    scale : int
-        How many dots wide each pixel is.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    first = next(iter(rows.values()))
-    height, width = (scale * side for side in first[0].shape[1:])
-    full = NAMES + len(first) * (width + 6), TITLE + len(rows) * (height + 6)
-    figure = blank(*full, title)
-    for row, (name, images) in enumerate(rows.items()):
-        bottom = full[1] - TITLE - (row + 1) * (height + 6)
-        middle = (bottom + height / 2) / full[1]
-        figure.text(6 / full[0], middle, name, va="center", fontsize=9)
-        for column, image in enumerate(images):
-            left = NAMES + column * (width + 6)
-            place(figure, to_pil(image), left, bottom, width, height)
     return figure
 
 
@@ -127,3 +103,24 @@ def _busiest(image, side):
     edges = np.hypot(*np.gradient(image[0].astype(float)))
     sums = np.lib.stride_tricks.sliding_window_view(edges, (side, side)).sum(axis=(2, 3))
     return np.unravel_index(sums.argmax(), sums.shape)
+
+
+def show_longest(pattern):
+    """The reconstructions that the longest committed run has left, as they are in `results/images`.
+
+    Parameters
+    ----------
+    pattern : str
+        Of the run's folder there, such as ``"ConvVAE_on_anime/512_32_*"``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None, which is said, where no such run is: a notebook may have been copied elsewhere.
+    """
+    place, found = paths.project_root() / "results" / "images", []
+    for image in place.glob(f"{pattern}/reconstructions.png"):
+        found.append((read_json(image.parent / "metrics.json")["epochs_done"], image))
+    if not found:
+        return paths.say(f"no committed run is here: {place / pattern}")
+    return show_file(max(found)[1])

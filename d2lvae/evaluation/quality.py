@@ -12,7 +12,7 @@ import pandas
 from .. import losses
 from ..engine.operators import unit_images
 from ..runs import reconstruct
-from ..storage import paths
+from ..storage import codes, paths
 from ..storage.files import read_json
 from ..storage.readme import run_readme
 from ..storage.records import RunError
@@ -140,8 +140,10 @@ def quality(vae, images):
     dict
         The means of all measures in :data:`d2lvae.evaluation.metrics.PER_IMAGE`; 'num_images'.
         'kid', the kernel distance of the reconstructions from the originals, by the features of the
-        classifier that 'kid_features' names (comparable with no one else's).  What these images
-        cannot be measured by is not in it, but in 'not_measured', with the reason.
+        classifier that 'kid_features' names (comparable with no one else's); 'kid_prior' and
+        'kid_codes', that of as many samples of either kind (:func:`d2lvae.storage.codes.samples`).
+        What these images cannot be measured by is not in it, but in 'not_measured', with the
+        reason.
     """
     originals = images.validation[:NUM_MEASURED]
     reconstructions = reconstruct(vae, originals)
@@ -153,11 +155,42 @@ def quality(vae, images):
             missing[name] = str(error)
     try:
         net = classifier.classifier_for(images)
-        features = [classifier.features(net, each) for each in (originals, reconstructions)]
-        found.update(kid=metrics.kernel_distance(*features), kid_features=net.about["trained_on"])
+        distances = kernel_distances(net, originals, {"kid": reconstructions, **samples_of(vae)})
+        found.update(distances, kid_features=net.about["trained_on"])
     except ValueError as error:  # a set of one's own, or a single image
         missing["kid"] = str(error)
     return {**found, **({"not_measured": missing} if missing else {})}
+
+
+def samples_of(vae):
+    """As many samples of either kind as are measured, uint8 (N, C, H, W).
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        'kid_prior' and, where it is known where the codes lie, 'kid_codes'.
+    """
+    return dict(zip(("kid_prior", "kid_codes"), codes.samples(vae, NUM_MEASURED).values()))
+
+
+def kernel_distances(net, originals, sets):
+    """The kernel distance of each set of images from the originals, by the classifier `net`.
+
+    Parameters
+    ----------
+    net : Classifier
+    originals : numpy.ndarray, uint8, shape (N, C, H, W)
+    sets : dict of numpy.ndarray, uint8, shape (M, C, H, W)
+
+    Returns
+    -------
+    dict of float
+    """
+    features = classifier.features(net, originals)
+    return {
+        name: metrics.kernel_distance(features, classifier.features(net, images))
+        for name, images in sets.items()
+    }
 
 
 def table(metrics):

@@ -2,6 +2,7 @@
 images, several times each.
 
     make study      (python -m d2lvae.evaluation.study; what is done already is not done again)
+    python -m d2lvae.evaluation.study --samples drawn anime     (the recipes of `FOR_SAMPLES` alone)
 
 A study is a list of conditions; each is trained once for every seed by :func:`d2lvae.fit` into
 `results/study/runs`, and the reconstructions of the same validation images are measured one by one
@@ -13,11 +14,14 @@ import argparse
 import json
 import os
 
+import mxnet as mx
 import numpy as np
+from mxnet import autograd
 
 from .. import __version__, data, discriminators, runs, vae
 from ..config import Config
-from ..storage import paths, png
+from ..storage import codes, paths, png
+from ..storage.codes import fit_codes
 from ..storage.files import atomic_write, read_json
 from ..storage.nets import load_net
 from . import classifier, metrics, quality
@@ -58,6 +62,12 @@ ON_FACES = {
         "learned_loss": "features",
         "upsampling": "resize",
     },
+    "+ both, resizing decoder": {
+        "disc": "ConvDisc",
+        "disc_weight": 10.0,
+        "learned_loss": "both",
+        "upsampling": "resize",
+    },
     "pixels twice": {"pixel_weight": 2.0},
     "+ ResNet-18": {"disc": "ResNetDisc", "disc_weight": 10.0},
 }
@@ -73,6 +83,7 @@ CONDITIONS = {
     "anime": ON_FACES,
     "drawn_faces": ON_FACES,
 }
+FOR_SAMPLES = (PLAIN, "+ features, resizing decoder", "+ both, resizing decoder")
 # Training images (0: all) and epochs.
 SIZES = {
     "MNIST": (0, 10),
@@ -160,29 +171,50 @@ def measure_all(images, folders):
     Returns
     -------
     dict of dict of numpy.ndarray
-        By condition, then measure: (S, N) for S seeds and N images; 'kid' (S,).
+        By condition, then measure: (S, N) for S seeds and N images; kernel distances (S,), those of
+        samples only of conditions: 'kid_prior', 'kid_codes', and 'kid_prior_batch' of the former if
+        the decoder's BatchNorm takes each minibatch's statistics, as it does in training.
     """
     originals = images.validation[: quality.NUM_MEASURED]
     judge = classifier.classifier_for(images)
-    features = classifier.features(judge, originals)
 
-    def measures(pictures):
-        kid = metrics.kernel_distance(features, classifier.features(judge, pictures))
-        return {**metrics.per_image(originals, pictures), "kid": np.float64(kid)}
+    def measures(pictures, samples=None):
+        sets = {"kid": pictures, **(samples or {})}
+        distances = quality.kernel_distances(judge, originals, sets)
+        return {**metrics.per_image(originals, pictures), **_as_arrays(distances)}
+
+    def measures_of(net):
+        if net.codes is None:  # trained by d2lvae 0.1.0
+            fit_codes(net, images.train)
+        samples = {**quality.samples_of(net), "kid_prior_batch": _by_batch_statistics(net)}
+        return measures(runs.reconstruct(net, originals), samples)
 
     seeds, found = sorted({seed for _, seed in folders}), {}
     for name in dict.fromkeys(name for name, _ in folders):
-        pictures = [
-            runs.reconstruct(load_net(folders[name, seed] / "vae.npz"), originals) for seed in seeds
-        ]
-        found[name] = [measures(each) for each in pictures]
+        nets = [load_net(folders[name, seed] / "vae.npz") for seed in seeds]
+        found[name] = [measures_of(net) for net in nets]
         if name == PLAIN:
+            pictures = [runs.reconstruct(net, originals) for net in nets]
             for control, make in CONTROLS.items():
                 found[control] = [measures(make(originals, each)) for each in pictures]
     return {
         name: {key: np.stack([one[key] for one in each]) for key in each[0]}
         for name, each in found.items()
     }
+
+
+def _as_arrays(numbers):
+    return {name: np.float64(number) for name, number in numbers.items()}
+
+
+def _by_batch_statistics(net):
+    """Samples from the prior, uint8, decoded 64 at once with the statistics of these 64."""
+    noise = np.random.default_rng(0).standard_normal(
+        (quality.NUM_MEASURED, net.num_latents), np.float32
+    )
+    with autograd.train_mode():
+        parts = [net.decode(mx.nd.array(noise[i : i + 64])) for i in range(0, len(noise), 64)]
+        return np.concatenate([png.to_uint8(part.sigmoid()) for part in parts])
 
 
 def summarize(measures):
@@ -235,7 +267,24 @@ def reconstructions(images, folders, num_images=4):
     return found
 
 
-def study(images, conditions, seeds, epochs, folder):
+def samples(images, folders, num_images=10):
+    """Samples of both kinds under each condition, for the first seed.
+
+    Returns
+    -------
+    dict of numpy.ndarray, uint8, shape (num_images, C, H, W)
+    """
+    seed, found = min(seed for _, seed in folders), {}
+    for name in dict.fromkeys(name for name, _ in folders):
+        net = load_net(folders[name, seed] / "vae.npz")
+        if net.codes is None:
+            fit_codes(net, images.train)
+        for place, drawn in codes.samples(net, num_images).items():
+            found[f"{name},\n{place}"] = drawn
+    return found
+
+
+def study(images, conditions, seeds, epochs, folder, name=None):
     """Train, measure, and write the summary and the crops.
 
     Parameters
@@ -249,14 +298,19 @@ def study(images, conditions, seeds, epochs, folder):
     folder : path
         The runs go into `folder/runs`, the summary to `folder/DATA.json`, its figure to
         `folder/DATA.png`, images and their crops to `folder/DATA_images.png` and
-        `folder/DATA_crops.png`.
+        `folder/DATA_crops.png`, samples to `folder/DATA_samples.png`.
+    name : str, optional
+        What to call these files, by default the data set's name.
 
     Returns
     -------
     dict
         As in the .json file.
     """
-    folders = train_all(images, conditions, seeds, epochs, folder / "runs")
+    folders, name = (
+        train_all(images, conditions, seeds, epochs, folder / "runs"),
+        name or images.name,
+    )
     record = {
         "d2lvae": __version__,
         "data": images.name,
@@ -267,8 +321,8 @@ def study(images, conditions, seeds, epochs, folder):
         "conditions": conditions,
         "kid_features": classifier.classifier_for(images).about,
         "losses": {
-            name: json.loads((path / "metrics.json").read_text())["final"]
-            for (name, seed), path in folders.items()
+            condition: json.loads((path / "metrics.json").read_text())["final"]
+            for (condition, seed), path in folders.items()
             if seed == seeds[0]
         },
         "measures": summarize(measure_all(images, folders)),
@@ -276,22 +330,23 @@ def study(images, conditions, seeds, epochs, folder):
     figure = show_intervals(
         record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)"
     )
-    png.save(figure, folder / f"{images.name}.png")
+    png.save(figure, folder / f"{name}.png")
+    shown = f"{images.title}: samples, {epochs} epochs"
+    png.save(show_rows(samples(images, folders), shown, 1), folder / f"{name}_samples.png")
     rows, scale = reconstructions(images, folders, 6), 4 if images.image_shape[1] > 28 else 8
     png.save(
         show_rows(crops(images, rows), f"{images.title}: the same spots, {scale} x", scale),
-        crops_file(images.name, folder),
+        crops_file(name, folder),
     )
     shown = {
-        name: pictures[:4]
-        for name, pictures in rows.items()
-        if name in SHOWN or images.image_shape[1] == 28
+        condition: pictures[:4]
+        for condition, pictures in rows.items()
+        if condition in SHOWN or images.image_shape[1] == 28
     }
     png.save(
-        show_rows(shown, f"{images.title}: the same pictures", 2),
-        folder / f"{images.name}_images.png",
+        show_rows(shown, f"{images.title}: the same pictures", 2), folder / f"{name}_images.png"
     )
-    with atomic_write(folder / f"{images.name}.json") as file:
+    with atomic_write(folder / f"{name}.json") as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
 
@@ -391,6 +446,11 @@ def main():
     parser.add_argument(
         "--seeds", type=int, default=3, help="trainings of each condition (at least 1)"
     )
+    parser.add_argument(
+        "--samples",
+        action="store_true",
+        help=f"of faces, only {', '.join(FOR_SAMPLES)}; written as SET_sampling",
+    )
     arguments = parser.parse_args()
     load = {
         "mnist": lambda: data.load_digits("mnist"),
@@ -414,13 +474,12 @@ def main():
             print(f"left out: {error}")
             continue
         num_train, epochs = SIZES[images.name]
-        study(
-            images.first(num_train),
-            CONDITIONS[images.name],
-            range(arguments.seeds),
-            epochs,
-            _committed(),
-        )
+        conditions, file = CONDITIONS[images.name], images.name
+        if arguments.samples and conditions is ON_FACES:
+            conditions = {name: conditions[name] for name in FOR_SAMPLES}
+            file = f"{images.name}_sampling"
+        images, seeds = images.first(num_train), range(arguments.seeds)
+        study(images, conditions, seeds, epochs, _committed(), file)
 
 
 if __name__ == "__main__":

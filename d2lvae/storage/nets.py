@@ -5,6 +5,7 @@ import zlib
 import mxnet as mx
 import numpy as np
 
+from . import codes
 from .files import CheckpointError, read_arrays, write_arrays
 
 __all__ = ["Net", "from_config", "get_weights", "load_net", "save_net", "set_weights"]
@@ -27,7 +28,11 @@ class Net(mx.gluon.HybridBlock):
     image_shape : tuple of int
     config : dict
         What :func:`from_config` needs to make the same net again: the class's name and `sizes`.
+    codes : Codes or None
+        Of a trained VAE, where the codes lie (:mod:`d2lvae.storage.codes`).
     """
+
+    codes = None
 
     def __init__(self, image_shape, prefix=None, params=None, **sizes):
         super().__init__(prefix=prefix, params=params)
@@ -82,7 +87,7 @@ def from_config(config, ctx=None):
 
 
 def save_net(path, net):
-    """Save one net: its weights and what is needed to build it again.
+    """Save one net: its weights, what is needed to build it again, and a VAE's `codes`.
 
     Parameters
     ----------
@@ -96,7 +101,7 @@ def save_net(path, net):
     TypeError
         Its class does not take the arguments that are recorded.
     """
-    write_arrays(path, get_weights(net), {"config": describe(net)})
+    write_arrays(path, {**get_weights(net), **codes.to_arrays(net)}, {"config": describe(net)})
 
 
 def load_net(path, ctx=None, net=None):
@@ -129,8 +134,10 @@ def load_net(path, ctx=None, net=None):
             "beside it, vae.npz and perhaps disc.npz)"
         )
     try:
+        found = codes.pop_arrays(arrays, config.get("num_latents"))
         net = from_config(config, ctx) if net is None else net
         set_weights(net, arrays)
+        net.codes = found
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return net
@@ -156,6 +163,7 @@ def set_weights(net, arrays):
     )
     for name, parameter in parameters.items():
         parameter.set_data(mx.nd.array(arrays[name], dtype=arrays[name].dtype))
+    net.codes = None  # they are of other weights
 
 
 def check_arrays(arrays, expected):

@@ -1,6 +1,7 @@
 """Images and figures as PNG files, pixel for pixel."""
 
 import io
+import textwrap
 
 import numpy as np
 from d2l import mxnet as d2l
@@ -9,10 +10,12 @@ from PIL import Image
 from .files import atomic_write
 from .inline import Figure
 
-__all__ = ["blank", "one_png", "place", "save", "save_image", "show_file"]
+__all__ = ["blank", "one_png", "place", "save", "save_image", "show_file", "show_rows"]
 __all__ += ["to_pil", "to_uint8"]
 
 DPI = 100  # dots an inch
+TITLE = 34  # dots above images in rows
+NAMES = 160  # dots before them, for the rows' names
 
 
 def to_uint8(images):
@@ -87,4 +90,35 @@ def show_file(path):
     with Image.open(path) as image:
         figure = blank(*image.size)
         place(figure, image, 0, 0, *image.size)
+    return figure
+
+
+def show_rows(rows, title, scale=None):
+    """Images in rows with a name before each, to be compared column by column.
+
+    Parameters
+    ----------
+    rows : dict
+        Name: images (N, C, H, W), in [0, 1] or uint8; as many in each row.
+    title : str
+        Names the data set.
+    scale : int, optional
+        How many dots wide each pixel is; by default an image is some 80 to 130 dots wide.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    first = next(iter(rows.values()))
+    scale = scale or -(-80 // first[0].shape[2])
+    height, width = (scale * side for side in first[0].shape[1:])
+    full = NAMES + len(first) * (width + 6), TITLE + len(rows) * (height + 6)
+    figure = blank(*full, title)
+    for row, (name, images) in enumerate(rows.items()):
+        bottom = full[1] - TITLE - (row + 1) * (height + 6)
+        middle = (bottom + height / 2) / full[1]
+        figure.text(6 / full[0], middle, textwrap.fill(name, 22), va="center", fontsize=9)
+        for column, image in enumerate(images):
+            left = NAMES + column * (width + 6)
+            place(figure, to_pil(image), left, bottom, width, height)
     return figure

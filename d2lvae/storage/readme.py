@@ -34,7 +34,8 @@ def run_readme(data, metrics):
     if not metrics["data"]["is_real"]:
         both = "originals_and_reconstructions.png"
         images.append(f"![originals above, reconstructions below]({both})")
-    images += ["![samples from the prior](samples.png)", "![losses](loss.png)"]
+    images.append("![samples from the prior (above) and from the codes (below)](samples.png)")
+    images.append("![losses](loss.png)")
     done = (
         f"{metrics['epochs_done']} of {settings['epochs']} epochs ({state} on "
         f"{metrics['finished_at']}), {metrics.get('seconds', 0):,.0f} s of training, "

@@ -39,7 +39,7 @@ def initialize(net, seed, ctx=None):
     mx.random.seed(spawn_seeds(seed)[0])
     net.initialize(mx.init.Xavier(), ctx=ctx or d2l.try_gpu(), force_reinit=True)
     prepare(net)
-    net.left_by_fit = checksum(net)
+    net.left_by_fit, net.codes = checksum(net), None
 
 
 def prepare(net):

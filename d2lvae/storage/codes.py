@@ -1,0 +1,129 @@
+"""Where a VAE's codes lie: a Gaussian fitted to the encoded training images, kept with the net.
+
+The prior N(0, 1) says where codes should lie.  The KL divergence alone sees to it, image by image,
+so all together (the aggregated posterior) they fill only a part of the prior, and unevenly.  A
+sample from the prior may come from where the decoder never was; one from this Gaussian hardly does.
+
+References
+----------
+Ghosh et al., "From Variational to Deterministic Autoencoders", arXiv 1903.12436, section 4; Dai and
+Wipf, "Diagnosing and Enhancing VAE Models", arXiv 1903.05789.
+"""
+
+import typing
+
+import mxnet as mx
+import numpy as np
+
+from ..engine.operators import unit_images
+from .errors import CheckpointError
+from .png import to_uint8
+
+__all__ = ["Codes", "draw", "fit_codes", "samples"]
+
+NAMES = "codes_mean", "codes_covariance"  # of the arrays in vae.npz
+BATCH_SIZE = 64
+
+
+class Codes(typing.NamedTuple):
+    """A Gaussian: its mean, float32 (L,), and its covariance, float32 (L, L)."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def fit_codes(vae, images):
+    """Find out where the codes of images lie; `vae.codes` has it from then on.
+
+    It is the aggregated posterior's mean and covariance: the codes are the encoder's means with its
+    noise.  `fit` does so at the end of each training.
+
+    Parameters
+    ----------
+    vae : VAE
+        Trained.
+    images : numpy.ndarray, uint8, shape (N, C, H, W)
+        The training images.
+
+    Returns
+    -------
+    Codes
+    """
+    parts = []
+    for start in range(0, len(images), BATCH_SIZE):
+        mean, log_var = vae.encode(unit_images(images[start : start + BATCH_SIZE], vae.ctx))
+        parts.append((mean.asnumpy(), log_var.exp().asnumpy()))
+    means, variances = (np.concatenate(part).astype(np.float64) for part in zip(*parts))
+    covariance = np.atleast_2d(np.cov(means.T, bias=True)) + np.diag(variances.mean(axis=0))
+    vae.codes = Codes(means.mean(axis=0).astype(np.float32), covariance.astype(np.float32))
+    return vae.codes
+
+
+def draw(vae, noise):
+    """Standard normal noise, NDArray (N, L) -> latents (N, L) from where the codes lie.
+
+    Raises
+    ------
+    ValueError
+        It is not known where they lie.
+    """
+    if vae.codes is None:
+        raise ValueError(
+            "where this VAE's codes lie is not known: `fit` has not trained it, or d2lvae 0.1.0 "
+            "has saved it. d2lvae.fit_codes(vae, images.train) finds it out"
+        )
+    values, vectors = np.linalg.eigh(vae.codes.covariance.astype(np.float64))
+    factor = vectors * np.sqrt(values.clip(0))  # factor @ factor.T is the covariance
+    mean, factor = (
+        mx.nd.array(each, ctx=noise.context) for each in (vae.codes.mean[None], factor.T)
+    )
+    return mx.nd.broadcast_add(mean, mx.nd.dot(noise, factor))
+
+
+def samples(vae, num_images, seed=0):
+    """Samples of both kinds, from the same noise, which is numpy's.
+
+    Returns
+    -------
+    dict of numpy.ndarray, uint8, shape (num_images, C, H, W)
+        'from the prior' and, if it is known where they lie, 'from the codes'.
+    """
+    noise = np.random.default_rng(seed).standard_normal((num_images, vae.num_latents), np.float32)
+    places = {"from the prior": lambda noise: noise}
+    if vae.codes is not None:
+        places["from the codes"] = lambda noise: draw(vae, noise)
+    batches = [mx.nd.array(part, ctx=vae.ctx) for part in _split(noise)]
+    return {
+        name: np.concatenate([to_uint8(vae.decode(place(part)).sigmoid()) for part in batches])
+        for name, place in places.items()
+    }
+
+
+def _split(array):
+    return [array[start : start + BATCH_SIZE] for start in range(0, len(array), BATCH_SIZE)]
+
+
+def to_arrays(net):
+    """What `vae.npz` holds of them, by name; nothing if it is not known or of another net."""
+    codes = getattr(net, "codes", None)
+    return {} if codes is None else dict(zip(NAMES, codes))
+
+
+def pop_arrays(arrays, num_latents):
+    """Take the codes out of a file's arrays; None if there are none, as of d2lvae 0.1.0.
+
+    Raises
+    ------
+    CheckpointError
+        One of the two is missing, or they are not of a net with so many latents, or not finite.
+    """
+    found = [arrays.pop(name, None) for name in NAMES]
+    if all(each is None for each in found):
+        return None
+    for name, each, shape in zip(NAMES, found, [(num_latents,), (num_latents, num_latents)]):
+        if each is None or each.shape != shape or each.dtype != np.float32:
+            kind = "nothing" if each is None else f"{each.shape} of {each.dtype}"
+            raise CheckpointError(f"{name} should have shape {shape} of float32, found {kind}")
+        if not np.isfinite(each).all():
+            raise CheckpointError(f"not all numbers in {name} are finite")
+    return Codes(*found)
