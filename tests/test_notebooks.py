@@ -178,7 +178,7 @@ REVISED = [*PARAMETERS, "study_sharpness"]
 
 @pytest.mark.parametrize("stem", REVISED)
 def test_a_class_can_read_it_on_a_projector(stem):
-    """No line of code is wider than a cell, no print than 95 columns; each cell has its slide."""
+    """No line of code is wider than a cell; each cell has its place on slides."""
     for cell in nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells:
         assert "slide_type" in cell.metadata.get("slideshow", {}), cell.source
         if cell.cell_type == "code":

@@ -16,8 +16,8 @@ class Figure(figure.Figure):
     """Matplotlib's figure, shown unscaled: a dot of it is a square of 2 x 2 in its PNG.
 
     Matplotlib's inline backend cuts the margins, so that figures differ in size and images in
-    rows lie between the screen's dots.  The alternative text is the figure's title; nbconvert and
-    VS Code use it.
+    rows lie between the screen's dots.  The alternative text is the figure's title, in
+    the output's metadata; nbconvert's classic template reads it, JupyterLab 4.5 does not.
     """
 
     def _ipython_display_(self):
