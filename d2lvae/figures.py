@@ -1,12 +1,10 @@
-"""Images and curves for a notebook or a file.
-
-Colours are from Okabe and Ito's set, which colour-blind readers can tell apart.
-"""
+"""Images and curves for a notebook or a file; Okabe and Ito's colours, which all can tell apart."""
 
 import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
+from .storage.inline import WIDTH, Figure
 from .storage.png import TITLE, blank, place, show_file, show_rows, to_pil, to_uint8
 
 __all__ = ["show_file", "show_history", "show_images", "show_reconstructions", "show_rows"]
@@ -22,7 +20,7 @@ LINES = {  # label and colour
 }
 
 
-def show_images(images, title, num_cols=10, scale=1):
+def show_images(images, title, num_cols=5, scale=None):
     """Images in rows under a title, each pixel as a whole number of dots.
 
     Parameters
@@ -31,7 +29,7 @@ def show_images(images, title, num_cols=10, scale=1):
     title : str
         Over all of them; names the data set.
     num_cols, scale : int
-        Images in a row; `scale` enlarges: at 1 an image is some 80 to 130 dots wide.
+        Images in a row, and dots per pixel: by default as many as fit on a notebook's page.
 
     Returns
     -------
@@ -39,7 +37,8 @@ def show_images(images, title, num_cols=10, scale=1):
     """
     num_cols = max(2, min(num_cols, len(images)))  # room for the title
     num_rows = -(-len(images) // num_cols)
-    height, width = (scale * -(-80 // images[0].shape[2]) * n for n in images[0].shape[1:])
+    scale = scale or max(1, min(128, WIDTH // num_cols - 6) // images[0].shape[2])
+    height, width = (scale * side for side in images[0].shape[1:])
     across, down = width + 6, height + 6
     figure = blank(num_cols * across, num_rows * down + TITLE, title)
     for i, image in enumerate(images):
@@ -48,11 +47,12 @@ def show_images(images, title, num_cols=10, scale=1):
     return figure
 
 
-def show_reconstructions(originals, reconstructions, title):
-    """Originals over their reconstructions, a column each; see :func:`show_images`."""
-    both = np.concatenate([to_uint8(originals), to_uint8(reconstructions)])
-    title = f"{title}: originals (above) and their reconstructions"
-    return show_images(both, title, num_cols=len(originals))
+def show_reconstructions(originals, reconstructions, title, num_cols=5):
+    """Rows of originals, each over that of their reconstructions; see :func:`show_images`."""
+    num_cols = len(originals) if len(originals) % num_cols else num_cols
+    pair, title = (to_uint8(originals), to_uint8(reconstructions)), f"{title}: originals (above)"
+    rows = [half[i : i + num_cols] for i in range(0, len(originals), num_cols) for half in pair]
+    return show_images(np.concatenate(rows), f"{title} and reconstructions", num_cols=num_cols)
 
 
 def show_history(history, title, num_epochs=None):
@@ -72,18 +72,19 @@ def show_history(history, title, num_epochs=None):
     """
     there = set().union(*history or [LINES])
     panels = [[name for name in panel if name in there] for panel in PANELS if there & {*panel}]
-    figure, axes = d2l.plt.subplots(1, len(panels), figsize=(4 * len(panels), 3))
-    for ax, panel in zip(axes, panels):
+    shape = (2, 2) if len(panels) > 3 else (1, len(panels))
+    page = {"dpi": 100, "FigureClass": Figure, "layout": "tight"}
+    figure, axes = d2l.plt.subplots(*shape, figsize=(WIDTH / 100, 2.8 * shape[0]), **page)
+    for ax, panel in zip(axes.flat, panels):
         for name in panel:
             points = [(record["epoch"], record[name]) for record in history if name in record]
             x, y = zip(*points or [(np.nan, np.nan)])
             label, colour = LINES[name]
             ax.plot(x, y, "o-", label=label, color=colour, linewidth=2, markersize=3)
-        room = {"xlim": (0, num_epochs)} if num_epochs else {}
-        ax.set(xlabel="epoch", ylabel="nats an image", **room)
+        room = (0, num_epochs) if num_epochs else None
+        ax.set(xlabel="epoch", ylabel="nats per image", xlim=room)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         ax.legend()
     figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
     return figure

@@ -138,7 +138,7 @@ def _train(step, images, settings, history, folder, resume, group, progress):
 
     def draw(curve, title):
         first, title = images.validation[:NUM_IMAGES], f"{images.title}: {title}"
-        drawn = figures.show_reconstructions(first, reconstruct(step.vae, first), images.title)
+        drawn = figures.show_reconstructions(first, reconstruct(step.vae, first), images.title, 10)
         return png.one_png([figures.show_history(curve, title, settings["epochs"]), drawn])
 
     means = lambda found, number: training.mean_losses(found, number / group.size, step.weights)

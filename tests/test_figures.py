@@ -1,5 +1,7 @@
 """A red square stays red and square; axes and titles say what they show."""
 
+import base64
+import io
 import json
 
 import mxnet as mx
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from d2lvae import figures
 from d2lvae.evaluation.figures import show_longest
-from d2lvae.storage import paths, png
+from d2lvae.storage import inline, paths, png
 from PIL import Image
 
 
@@ -36,20 +38,43 @@ def test_it_stays_so_in_a_figure(red_square):
     figures.d2l.plt.close(figure)
 
 
-@pytest.mark.parametrize("size, enlarged", [(28, 3), (64, 2), (128, 1)])
-def test_a_saved_sheet_shows_every_pixel_as_a_square_of_dots(tmp_path, size, enlarged):
-    images = np.random.default_rng(0).integers(0, 256, (7, 3, size, size)).astype(np.uint8)
-    png.save(
-        figures.show_images(images, "drawn faces: seven of them", num_cols=4),
-        tmp_path / "sheet.png",
+@pytest.mark.parametrize("size, num_cols, dots", [(28, 5, 4), (28, 10, 2), (64, 5, 2), (128, 5, 1)])
+def test_every_pixel_is_a_square_of_dots(size, num_cols, dots):
+    """In a file and, at twice the density, on a page; ten images side by side fit on the page."""
+    images = np.random.default_rng(0).integers(0, 256, (10, 3, size, size)).astype(np.uint8)
+    figure = figures.show_images(images, "drawn faces: ten of them", num_cols)
+    for density in (1, 2):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=density * png.DPI)
+        sheet, k = np.asarray(Image.open(drawn).convert("RGB")).astype(int), dots * density
+        assert sheet.shape[1] <= 840 * density
+        for i, image in enumerate(images):
+            row, column = divmod(i, num_cols)
+            left = density * (column * (size * dots + 6) + 3)
+            bottom = density * ((10 // num_cols - 1 - row) * (size * dots + 6) + 3)
+            top, side = len(sheet) - bottom - k * size, k * size
+            expected = image.transpose(1, 2, 0).repeat(k, axis=0).repeat(k, axis=1)
+            assert (sheet[top : top + side, left : left + side] == expected).all(), i
+    figures.d2l.plt.close(figure)
+
+
+@pytest.mark.parametrize("make", [figures.show_history, figures.show_images])
+def test_a_page_shows_a_figure_unscaled_at_twice_the_density_with_its_text(make, monkeypatch):
+    """Notebooks get the PNG with the size that the figure says, not a margin more or less."""
+    shown = []
+    monkeypatch.setattr(
+        inline.IPython.display, "display", lambda data, **about: shown.append((data, about))
     )
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
-    expected = images[5].transpose(1, 2, 0).repeat(enlarged, axis=0).repeat(enlarged, axis=1)
-    side, left = size * enlarged, size * enlarged + 6 + 3  # the second in the second row
-    tops = range(sheet.shape[0] - side - 8, sheet.shape[0] - side + 1)
-    assert (
-        min(abs(sheet[top : top + side, left : left + side] - expected).max() for top in tops) <= 1
-    )
+    history = [{"epoch": 0, **dict.fromkeys(figures.LINES, 1.0)}]
+    what = history if make is figures.show_history else np.zeros((5, 1, 28, 28), np.uint8)
+    figure = make(what, "drawn digits: some")
+    figure._ipython_display_()
+    [(data, about)] = shown
+    size = about["metadata"]["image/png"]
+    assert size["alt"] == "drawn digits: some" and size["width"] <= inline.WIDTH
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert image.size == (2 * size["width"], 2 * size["height"])
+    figures.d2l.plt.close(figure)
 
 
 def test_grey_is_neither_stretched_nor_coloured(tmp_path):
@@ -80,6 +105,14 @@ def test_reconstructions_stand_under_their_originals():
     figures.d2l.plt.close(figure)
 
 
+def test_ten_reconstructions_stand_in_two_rows_of_pairs():
+    originals = np.stack([np.full((1, 4, 4), value, np.uint8) for value in range(10)])
+    figure = figures.show_reconstructions(originals, originals + 100, "drawn digits")
+    shown = [ax.images[0].get_array()[0, 0, 0] for ax in figure.axes]
+    assert shown == [*range(5), *range(100, 105), *range(5, 10), *range(105, 110)]
+    figures.d2l.plt.close(figure)
+
+
 def test_history_has_labelled_axes_and_units():
     history = [
         {
@@ -97,7 +130,9 @@ def test_history_has_labelled_axes_and_units():
     figure = figures.show_history(history, "drawn digits: training losses")
     assert len(figure.axes) == 3
     for ax in figure.axes:
-        assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats an image" and ax.get_legend()
+        assert (
+            ax.get_xlabel() == "epoch" and ax.get_ylabel() == "nats per image" and ax.get_legend()
+        )
     assert list(figure.axes[0].lines[0].get_ydata()) == [3, 2, 1]
     figures.d2l.plt.close(figure)
     solo = [

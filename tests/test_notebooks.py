@@ -9,12 +9,18 @@ import re
 import subprocess
 import sys
 
+import d2lvae
+import mxnet as mx
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from d2lvae import config as parameters
+from d2lvae import losses
 from d2lvae.evaluation import study
+from d2lvae.sources import synthetic_digits
 from d2lvae.storage import records
+from d2lvae.training import minibatches
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -140,6 +146,58 @@ def test_its_parameters_are_known_typed_and_explained(path):
     assert path.stem in OTHERS or "# Further settings" in lines
     has_disc = any(name in inferred for name in records.OF_DISC)
     assert has_disc or not {"disc_weight", *records.OF_DISCRIMINATORS} & set(inferred)
+
+
+def cell_with(stem, words):
+    """The source of the notebook's cell that these words are in."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells
+    [source] = [cell.source for cell in cells if words in cell.source]
+    return source
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0)])
+def test_the_first_notebooks_net_and_loop_are_the_packages(weights, tmp_path):
+    """The net in its cell, trained by the loop in its cell, has the losses of fit's first epoch."""
+    images = d2lvae.ImageSet("digits", *np.split(synthetic_digits.draw_digits(400)[0], [300]))
+    sizes = dict(num_latents=3, num_layers=2, num_hiddens=50)
+    common = dict(batch_size=64, lr=0.001, seed=5, pixel_weight=weights[0], kl_weight=weights[1])
+    cells = {"d2lvae": d2lvae, "images": images, "device": mx.cpu(), "mx": mx, "losses": losses}
+    cells.update(autograd=mx.autograd, gluon=mx.gluon, nn=mx.gluon.nn, minibatches=minibatches)
+    cells.update(sizes, **common, X=mx.nd.array(images.train[:64]) / 255)
+    for words in ("class DenseVAE", "my_vae = DenseVAE(", "trainer = gluon.Trainer("):
+        exec(cell_with("mnist_densevae_bce", words), cells)
+    config = d2lvae.Config(epochs=1, results_dir=str(tmp_path), **common)
+    vae = d2lvae.DenseVAE(**sizes, image_shape=images.image_shape)
+    run = d2lvae.fit(vae, images, config)
+    assert cells["loss"] == pytest.approx(run.history[0]["loss"], rel=1e-4)
+    X = mx.nd.array(images.validation) / 255
+    np.testing.assert_allclose(  # after five steps each
+        cells["my_vae"].encoder(X).asnumpy(), vae.encoder(X).asnumpy(), atol=2e-3
+    )
+
+
+REVISED = [*PARAMETERS, "study_sharpness"]
+
+
+@pytest.mark.parametrize("stem", REVISED)
+def test_a_class_can_read_it_on_a_projector(stem):
+    """No line of code is wider than a cell; each cell has its place on slides."""
+    for cell in nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells:
+        assert "slide_type" in cell.metadata.get("slideshow", {}), cell.source
+        if cell.cell_type == "code":
+            assert max(map(len, cell.source.splitlines())) <= 88, cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_it_says_is_in_a_file_is_there(path):
+    """`ResizeConv` in [layers.py](../d2lvae/engine/layers.py)."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for name, file in re.findall(
+            r"`([\w.]+)`[^`\n]{0,20} in \[[^]]*\]\(([^)]+\.py)\)", cell.source
+        ):
+            text = (path.parent / file).read_text()
+            for part in name.split("."):
+                assert re.search(rf"\b{part}\b", text), f"{path.name}: there is no {name} in {file}"
 
 
 @pytest.mark.slow

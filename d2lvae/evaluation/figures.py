@@ -6,9 +6,11 @@ from matplotlib.ticker import MaxNLocator
 
 from ..storage import paths
 from ..storage.files import read_json
+from ..storage.inline import WIDTH, Figure
 from ..storage.png import show_file, show_rows
 
-__all__ = ["MEASURES", "show_intervals", "show_longest", "show_rows", "crops"]
+__all__ = ["DISTANCES", "MEASURES", "RATIOS", "show_intervals", "show_longest", "show_rows"]
+__all__ += ["crops"]
 
 MEASURES = {  # label and direction
     "psnr": ("PSNR, dB", "higher is nearer"),
@@ -22,9 +24,11 @@ MEASURES = {  # label and direction
     "laplacian_variance_ratio": ("Laplacian variance", "original: 1"),
     "high_frequency_ratio": ("high-frequency power", "original: 1"),
 }
+DISTANCES = "psnr", "ssim", "gmsd", "kid"
+RATIOS = tuple(name for name in MEASURES if name.endswith("_ratio"))
 
 
-def show_intervals(measures, title):
+def show_intervals(measures, title, names=tuple(MEASURES)):
     """Differences from the plain VAE as dots with their 95 % intervals.
 
     Parameters
@@ -33,18 +37,25 @@ def show_intervals(measures, title):
         By condition, then measure: 'difference', 'low', 'high' (missing in what is compared with).
     title : str
         Names the data set.
+    names : sequence of str
+        Of the measures to show, such as :data:`DISTANCES` or :data:`RATIOS`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel a measure, a row a condition.
+        A panel for each measure, in two columns, with a row for each condition.
     """
     found = {name: found for name, found in measures.items() if "difference" in found["psnr"]}
     rows = np.arange(len(found))
-    shown = {key: MEASURES[key] for key in MEASURES if any(key in one for one in found.values())}
-    size = {"figsize": (13, 1.6 + 0.6 * len(rows)), "squeeze": False, "sharey": True}
-    figure, axes = d2l.plt.subplots(2, -(-len(shown) // 2), **size)
-    for ax, (key, (label, direction)) in zip(axes.flat, shown.items()):
+    names = [name for name in names if any(name in one for one in found.values())]
+    num_rows = -(-len(names) // 2)
+    size = WIDTH / 100, 0.5 + num_rows * (0.8 + 0.2 * len(rows))
+    page = {"dpi": 100, "FigureClass": Figure, "layout": "tight", "squeeze": False}
+    figure, axes = d2l.plt.subplots(num_rows, 2, figsize=size, sharey=True, **page)
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    for ax, key in zip(axes.flat, names):
+        label, direction = MEASURES[key]
         ax.axvline(0, color="black", linewidth=1)
         for row, one in zip(rows, found.values()):
             if key not in one:  # of no samples, or not measured in its time
@@ -58,7 +69,6 @@ def show_intervals(measures, title):
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.grid(alpha=0.3)
     figure.suptitle(f"{title}: difference from the plain VAE, mean and 95 % interval", fontsize=11)
-    figure.tight_layout()
     return figure
 
 

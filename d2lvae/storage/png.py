@@ -1,19 +1,21 @@
 """Images and figures as PNG files, pixel for pixel."""
 
 import io
+import textwrap
 
 import numpy as np
 from d2l import mxnet as d2l
 from PIL import Image
 
 from .files import atomic_write
+from .inline import Figure
 
 __all__ = ["blank", "one_png", "place", "save", "save_image", "show_file", "show_rows"]
 __all__ += ["to_pil", "to_uint8"]
 
 DPI = 100  # dots an inch
 TITLE = 34  # dots above images in rows
-NAMES = 200  # dots before them, for the rows' names
+NAMES = 160  # dots before them, for the rows' names
 
 
 def to_uint8(images):
@@ -40,15 +42,18 @@ def save_image(path, image):
 
 def blank(width, height, title=""):
     """A figure of so many dots under a title, for :func:`place`."""
-    figure = d2l.plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    size = width / DPI, height / DPI
+    figure = d2l.plt.figure(figsize=size, dpi=DPI, FigureClass=Figure)
     figure.suptitle(title, fontsize=11, y=1 - 9 / height, va="top")
     return figure
 
 
 def place(figure, image, left, bottom, width, height):
     """Show PIL's image in a figure, so many dots wide and high and from its lower left."""
-    full = figure.get_size_inches() * DPI
-    ax = figure.add_axes((left / full[0], bottom / full[1], width / full[0], height / full[1]))
+    across, down = figure.get_size_inches() * DPI
+    width, height = width - 1e-4, height - 1e-4  # or rounding may make them a dot larger
+    left, bottom = left + 5e-5, bottom + 5e-5
+    ax = figure.add_axes((left / across, bottom / down, width / across, height / down))
     ax.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
     ax.axis("off")
 
@@ -112,7 +117,7 @@ def show_rows(rows, title, scale=None):
     for row, (name, images) in enumerate(rows.items()):
         bottom = full[1] - TITLE - (row + 1) * (height + 6)
         middle = (bottom + height / 2) / full[1]
-        figure.text(6 / full[0], middle, name, va="center", fontsize=9)
+        figure.text(6 / full[0], middle, textwrap.fill(name, 22), va="center", fontsize=9)
         for column, image in enumerate(images):
             left = NAMES + column * (width + 6)
             place(figure, to_pil(image), left, bottom, width, height)
