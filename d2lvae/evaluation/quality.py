@@ -100,7 +100,7 @@ def _check_weights(run):
     """Make sure that a run's net still has the weights that the run has left in its folder."""
     kept, _ = read_arrays(run.folder / "vae.npz")
     found = get_weights(run.vae)
-    if any(not np.array_equal(found.get(name), array) for name, array in kept.items()):
+    if any(not np.array_equal(kept.get(name), array) for name, array in found.items()):
         raise RunError(
             f"the net of this run has been trained on, or was given other weights, since "
             f"{run.folder / 'vae.npz'} was written: run.vae = d2lvae.load_net(run.folder / "
