@@ -24,7 +24,10 @@ class Figure(figure.Figure):
         width, height = (round(side * self.dpi) for side in self.get_size_inches())
         drawn, shown = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=2 * self.dpi)
-        Image.open(drawn).convert("RGB").save(shown, "PNG", optimize=True)
+        image = Image.open(drawn).convert("RGB")
+        if not any(ax.images for ax in self.axes):  # curves need no more colours than these
+            image = image.quantize(256, dither=Image.Dither.NONE)
+        image.save(shown, "PNG", optimize=True)
         title = self._suptitle.get_text() if self._suptitle else ""
         about = {"width": width, "height": height, **({"alt": title} if title else {})}
         IPython.display.display(
