@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 
 import d2lvae
+import mxnet as mx
 import numpy as np
 import pytest
 from d2lvae import runs
@@ -409,7 +410,7 @@ def test_impossible_weights(config, tiny_faces, weight):
 def test_reconstructions_are_decoded_from_the_mean(config, tiny, small_vae):
     vae = small_vae()
     run = fit(vae, tiny, config)
-    images = d2lvae.runs.mx.nd.array(tiny.validation[:10]).astype("float32") / 255
+    images = mx.nd.array(tiny.validation[:10]).astype("float32") / 255
     expected = vae.decode(vae.encode(images)[0]).sigmoid().asnumpy() * 255
     assert np.abs(run.reconstructions - expected).max() <= 0.51
 

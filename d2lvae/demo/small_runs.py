@@ -73,10 +73,10 @@ def train_small(results_dir, progress, on_busy, recipes, epochs=0):
 
 def _train(results_dir, recipe, progress, on_busy, epochs):
     """Train one of them if it is not there; its folder."""
-    load, make_nets, parameters, learned_loss = recipe
+    load_images, make_nets, parameters, learned_loss = recipe
     values = {**parameters, "results_dir": results_dir, "resume": True, "pixel_loss": "bce"}
     values["epochs"] = epochs or values["epochs"]
-    images = load(values["num_train"])
+    images = load_images(values["num_train"])
     vae, disc = make_nets(
         images.image_shape, "resize" if learned_loss == "features" else "transposed"
     )
