@@ -72,6 +72,7 @@ class Outputs:
 @pytest.fixture
 def page(monkeypatch):
     """A notebook's page that looks on, and a clock on which a second passes at every look."""
+    d2l.plt.close("all")  # what other tests have left open
     outputs, times = Outputs(), iter(range(1_000_000))
     monkeypatch.setattr(progress, "in_notebook", lambda: True)
     monkeypatch.setattr(IPython.display, "display", outputs.display)
