@@ -116,4 +116,4 @@ explore: $(READY)  ## open the explorer in the browser: your own page if there i
 	    print(page if webbrowser.open(page.as_uri()) else f'no browser here; open {page}')"
 
 clean:  ## remove the virtual environment and caches; results and data stay
-	rm -rf $(VENV) .pytest_cache build *.egg-info
+	rm -rf $(VENV) .venv-jax .pytest_cache build *.egg-info

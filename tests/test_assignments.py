@@ -82,6 +82,16 @@ def test_it_keeps_nbgraders_conventions(path):
 
 
 @each
+def test_papermill_can_set_its_parameters(path):
+    for notebook in (read(path), stripped(path)):
+        [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+        assert notebook.cells.index(cell) == 1 and of(cell)["locked"]
+        setup = notebook.cells[2].source
+        names = re.findall(r"^(\w+): \w+ = ", cell.source, re.M)
+        assert {"num_train", "results_dir"} <= {*names} and all(name in setup for name in names)
+
+
+@each
 def test_students_get_no_solution(path):
     source, student = read(path), stripped(path)
     text = "\n".join(cell.source for cell in student.cells)
@@ -132,20 +142,16 @@ def test_a_solution_passes_its_checks_and_no_solution_fails_them(tmp_path, monke
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     small = read(assignments.SOURCES / f"{TO_RUN}.ipynb")
     names = {f"exercise-3-{part}" for part in ("code", "check")}
-    small.cells = [c for c in small.cells if of(c)["grade_id"] in {*names, f"{TO_RUN}-setup"}]
-    small.cells[0].source = (
-        small.cells[0]
-        .source.replace('"drawn", 2000', '"drawn", 200')
-        .replace("results/own/assignments", str(tmp_path / "results"))
-        .replace('"epochs": 10', '"epochs": 1')
-    )
+    names |= {f"{TO_RUN}-{part}" for part in ("parameters", "setup")}
+    small.cells = [c for c in small.cells if of(c)["grade_id"] in names]
+    small.cells[0].source = f"num_train, epochs, results_dir = 200, 1, {str(tmp_path / 'r')!r}"
     path = tmp_path / "source.ipynb"
     nbformat.write(small, path)
     assignments.solutions(tmp_path / "solved", [path])
     nbformat.write(assignments.without_solutions(small), path)
     with pytest.raises(papermill.PapermillExecutionError, match="NotImplementedError"):
         papermill.execute_notebook(path, tmp_path / "out.ipynb", progress_bar=False)
-    start = small.cells[1]  # an answer that does nothing
+    start = small.cells[2]  # an answer that does nothing
     start.source = start.source.replace("raise NotImplementedError()", "pass")
     nbformat.write(small, path)
     with pytest.raises(papermill.PapermillExecutionError, match="AssertionError"):

@@ -6,12 +6,14 @@
 import io
 
 import ipywidgets as widgets
+import mxnet as mx
 import numpy as np
-from PIL import Image
 
 from .. import data
 from ..storage import paths
+from ..storage.codes import draw
 from ..storage.files import CheckpointError
+from ..storage.png import to_pil
 from . import latents, small_runs
 from .saved_runs import finished_runs, load_run
 
@@ -47,11 +49,13 @@ def newest_run(results_dir="", progress=lambda number: None):
 
 
 class Explorer(widgets.VBox):
-    """An image and what moves it: a slider for each direction, a walk, samples from the prior.
+    """An image and what moves it: a slider for each direction, a walk, and samples.
 
     Parameters
     ----------
     run : LoadedRun
+
+        Samples come from where its codes lie, or if that is not known from the prior.
 
     Attributes
     ----------
@@ -66,7 +70,8 @@ class Explorer(widgets.VBox):
         self.start = widgets.BoundedIntText(value=0, max=last, description="from image")
         self.end = widgets.BoundedIntText(value=min(1, last), max=last, description="to image")
         self.way = widgets.IntSlider(max=100, description="way, %")
-        self.sample = widgets.Button(description="sample the prior")
+        where = "prior" if run.vae.codes is None else "codes"
+        self.sample = widgets.Button(description=f"sample the {where}")
         for slider in self.sliders:
             slider.observe(self._turn, "value")
         for part in (self.start, self.end, self.way):
@@ -96,7 +101,9 @@ class Explorer(widgets.VBox):
         self.show(latents.interpolate(start, end, self.way.value / 100))
 
     def _sample(self, button):
-        self.show(np.random.default_rng().standard_normal(self.run.vae.num_latents))
+        vae = self.run.vae
+        noise = np.random.default_rng().standard_normal((1, vae.num_latents))
+        self.show(noise[0] if vae.codes is None else draw(vae, mx.nd.array(noise)).asnumpy()[0])
 
 
 def _slider(name):
@@ -109,5 +116,5 @@ def _slider(name):
 def png(image):
     """A uint8 image (C, H, W) as the bytes of a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(file, "png", compress_level=1)
+    to_pil(image).save(file, "png", compress_level=1)
     return file.getvalue()

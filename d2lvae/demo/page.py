@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..sources.synthetic_faces import FACTORS
 from ..storage import paths
+from ..storage.codes import factor, fit_codes
 from ..storage.files import CheckpointError, atomic_write, read_json
 from ..storage.nets import get_weights
 from . import latents, small_runs
@@ -32,7 +33,7 @@ __all__ = ["PageError", "layers_of", "write_page"]
 WEB = pathlib.Path(__file__).parent / "web"
 MOST_BYTES = 8_000_000  # of a page: a phone loads it, a mail takes it
 NUM_IMAGES = {1: 32, 3: 16}  # to begin with, by their channels
-NUM_DOTS, NUM_ENCODED = 400, 2_000  # validation images on the map; training images, for the codes
+NUM_DOTS, NUM_ENCODED = 400, 2_000  # images on the map; and for the codes, where none are kept
 NUM_SEEN = 128  # originals in a discriminator's minibatch, with as many reconstructions
 KINDS = {  # in the order in which they stand on the page
     "plain": "plain VAE",
@@ -190,8 +191,7 @@ def chosen_runs(folders):
 def net_for_page(run, kind):
     """A run's VAE as page.js takes it: layers, directions, and where the images' codes are."""
     vae, directions = run.vae, run.directions
-    codes = latents.encode(vae, run.images.train[:NUM_ENCODED])
-    spread = np.cov(codes.T) + 1e-9 * np.eye(codes.shape[1])
+    codes = vae.codes or fit_codes(vae, run.images.train[:NUM_ENCODED])
     return {
         "title": KINDS[kind],
         "folder": f"{run.folder.parent.name}/{run.folder.name}",
@@ -202,8 +202,8 @@ def net_for_page(run, kind):
         "origin": _floats(directions.origin),
         "axes": _floats(directions.axes),
         "scales": _floats(directions.scales),
-        "mean": _floats(codes.mean(axis=0)),
-        "spread": packed(np.linalg.cholesky(spread)),
+        "mean": _floats(codes.mean),
+        "spread": packed(factor(codes)),
         "dots": _floats(directions.coordinates(run.means[:NUM_DOTS])),
     }
 

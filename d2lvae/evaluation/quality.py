@@ -198,7 +198,8 @@ def samples_of(vae):
     dict of numpy.ndarray
         'kid_prior' and, where it is known where the codes lie, 'kid_codes'.
     """
-    return dict(zip(("kid_prior", "kid_codes"), codes.samples(vae, NUM_MEASURED).values()))
+    names = {"from the prior": "kid_prior", "from the codes": "kid_codes"}
+    return {names[place]: drawn for place, drawn in codes.samples(vae, NUM_MEASURED).items()}
 
 
 def kernel_distances(net, originals, sets):

@@ -178,10 +178,10 @@ def measure_all(images, folders):
     originals = images.validation[: quality.NUM_MEASURED]
     judge = classifier.classifier_for(images)
 
-    def measures(pictures, samples=None):
-        sets = {"kid": pictures, **(samples or {})}
+    def measures(reconstructed, samples=None):
+        sets = {"kid": reconstructed, **(samples or {})}
         distances = quality.kernel_distances(judge, originals, sets)
-        return {**metrics.per_image(originals, pictures), **_as_arrays(distances)}
+        return {**metrics.per_image(originals, reconstructed), **_as_arrays(distances)}
 
     def measures_of(net):
         if net.codes is None:  # trained by d2lvae 0.1.0
@@ -194,9 +194,9 @@ def measure_all(images, folders):
         nets = [load_net(folders[name, seed] / "vae.npz") for seed in seeds]
         found[name] = [measures_of(net) for net in nets]
         if name == PLAIN:
-            pictures = [runs.reconstruct(net, originals) for net in nets]
+            reconstructed = [runs.reconstruct(net, originals) for net in nets]
             for control, make in CONTROLS.items():
-                found[control] = [measures(make(originals, each)) for each in pictures]
+                found[control] = [measures(make(originals, each)) for each in reconstructed]
     return {
         name: {key: np.stack([one[key] for one in each]) for key in each[0]}
         for name, each in found.items()
@@ -307,10 +307,8 @@ def study(images, conditions, seeds, epochs, folder, name=None):
     dict
         As in the .json file.
     """
-    folders, name = (
-        train_all(images, conditions, seeds, epochs, folder / "runs"),
-        name or images.name,
-    )
+    name = name or images.name
+    folders = train_all(images, conditions, seeds, epochs, folder / "runs")
     record = {
         "d2lvae": __version__,
         "data": images.name,
@@ -339,13 +337,11 @@ def study(images, conditions, seeds, epochs, folder, name=None):
         crops_file(name, folder),
     )
     shown = {
-        condition: pictures[:4]
-        for condition, pictures in rows.items()
+        condition: reconstructed[:4]
+        for condition, reconstructed in rows.items()
         if condition in SHOWN or images.image_shape[1] == 28
     }
-    png.save(
-        show_rows(shown, f"{images.title}: the same pictures", 2), folder / f"{name}_images.png"
-    )
+    png.save(show_rows(shown, f"{images.title}: the same images", 2), folder / f"{name}_images.png")
     with atomic_write(folder / f"{name}.json") as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     return record

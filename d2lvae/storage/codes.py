@@ -19,7 +19,7 @@ from ..engine.operators import unit_images
 from .errors import CheckpointError
 from .png import to_uint8
 
-__all__ = ["Codes", "draw", "fit_codes", "samples"]
+__all__ = ["Codes", "draw", "factor", "fit_codes", "samples"]
 
 NAMES = "codes_mean", "codes_covariance"  # of the arrays in vae.npz
 BATCH_SIZE = 64
@@ -59,6 +59,13 @@ def fit_codes(vae, images):
     return vae.codes
 
 
+def factor(codes):
+    """The matrix (L, L) that turns standard normal noise into codes: times its transpose it is the
+    covariance."""
+    values, vectors = np.linalg.eigh(codes.covariance.astype(np.float64))
+    return vectors * np.sqrt(values.clip(0))
+
+
 def draw(vae, noise):
     """Standard normal noise, NDArray (N, L) -> latents (N, L) from where the codes lie.
 
@@ -72,12 +79,9 @@ def draw(vae, noise):
             "where this VAE's codes lie is not known: `fit` has not trained it, or d2lvae 0.1.0 "
             "has saved it. d2lvae.fit_codes(vae, images.train) finds it out"
         )
-    values, vectors = np.linalg.eigh(vae.codes.covariance.astype(np.float64))
-    factor = vectors * np.sqrt(values.clip(0))  # factor @ factor.T is the covariance
-    mean, factor = (
-        mx.nd.array(each, ctx=noise.context) for each in (vae.codes.mean[None], factor.T)
-    )
-    return mx.nd.broadcast_add(mean, mx.nd.dot(noise, factor))
+    given = vae.codes.mean[None], factor(vae.codes).T
+    mean, turned = (mx.nd.array(each, ctx=noise.context) for each in given)
+    return mx.nd.broadcast_add(mean, mx.nd.dot(noise, turned))
 
 
 def samples(vae, num_images, seed=0):

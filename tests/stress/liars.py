@@ -110,11 +110,8 @@ def _with_member(content, change):
     return file.getvalue()
 
 
-NPZ = [
-    not_a_number,
-    infinite,
+OF_SHAPE_AND_KIND = [
     of_doubles,
-    of_whole_numbers,
     longer,
     flat,
     left_out,
@@ -125,6 +122,7 @@ NPZ = [
     a_liars_header,
     no_array,
 ]
+NPZ = [not_a_number, infinite, of_whole_numbers, *OF_SHAPE_AND_KIND]
 
 
 def of_record(name, change):
@@ -179,6 +177,8 @@ TRAINING = [
     *_values(["config", "lr"], [0.5]),
     *_values(["config", "epochs"], [4]),
 ]
+
+
 # caches: arrays, and a record of what they were made from
 
 
@@ -192,16 +192,7 @@ CACHE = [
     *RECORDS,
     *_values(["key"], [None, {}, 5]),
     *_values(["arrays"], [None, {}, []]),
-    of_doubles,
-    longer,
-    flat,
-    left_out,
-    one_too_many,
-    with_objects,
-    compressed,
-    a_giant_announced,
-    a_liars_header,
-    no_array,
+    *OF_SHAPE_AND_KIND,
     another_file,
 ]
 

@@ -463,7 +463,7 @@ const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * 
 function fromCodes(net, noise) { // mean + a triangular matrix · noise
   const number = net.numLatents;
   return net.mean.map((value, i) => {
-    for (let j = 0; j <= i; j++) value += net.spread[i * number + j] * noise[j];
+    for (let j = 0; j < number; j++) value += net.spread[i * number + j] * noise[j];
     return value;
   });
 }
