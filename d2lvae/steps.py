@@ -10,7 +10,7 @@ from mxnet import autograd
 from . import losses
 from .engine.adam import Adam
 from .engine.hybridize import apart, hybridize
-from .engine.operators import constant, namespace
+from .engine.operators import filled, namespace
 
 __all__ = ["AdversarialStep", "BothStep", "FeatureStep", "VAEStep"]
 
@@ -56,16 +56,16 @@ class VAEStep:
         self.vae_losses = self.hybridize(self.vae_losses, [vae])
 
     def vae_losses(self, images, *noise):
-        """The batch's summed pixel loss and KL, (1,) each."""
+        """Pixel loss and KL of each image, (N,)."""
         return self._forward(images, *noise)[:2]
 
     def _forward(self, images, *noise):
-        """Summed pixel loss and KL, (1,) each, and reconstructions (N, C, H, W) in [0, 1]."""
+        """Pixel loss and KL, (N,) each, and reconstructions (N, C, H, W) in [0, 1]."""
         mean, log_var = self.vae.encode(images)
         latents = self.vae.reparameterize(mean, log_var, *noise)
         logits = self.vae.decode(latents)
         pixel, kl = self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var)
-        return pixel.sum(), kl.sum(), losses.sigmoid(logits)
+        return pixel, kl, losses.sigmoid(logits)
 
     def update(self, images, batch_size, *noise):
         """Learn from one minibatch.
@@ -81,7 +81,7 @@ class VAEStep:
         Returns
         -------
         dict
-            The losses by name, summed over the images, as NDArrays (1,).
+            The losses by name, nats per image, as NDArrays (N,).
         """
         with autograd.record():
             pixel, kl, *_ = self.vae_losses(images, *noise)
@@ -89,7 +89,7 @@ class VAEStep:
 
     def _learn(self, batch_size, **found):
         """One step of the VAE down the weighted sum of its losses."""
-        weights = [constant(self.weights[name], loss.context) for name, loss in found.items()]
+        weights = [filled(loss, self.weights[name]) for name, loss in found.items()]
         autograd.backward(list(found.values()), weights)  # a weight is the loss's own gradient
         self.trainers["vae"].step(batch_size)
         return found
@@ -125,22 +125,21 @@ class AdversarialStep(VAEStep):
         self.adversarial_loss = self.hybridize(self.adversarial_loss, [disc], frozen=True)
 
     def vae_losses(self, images, *noise):
-        """Summed pixel loss and KL, (1,) each, and reconstructions (N, C, H, W) in [0, 1]."""
+        """Pixel loss and KL, (N,) each, and reconstructions (N, C, H, W) in [0, 1]."""
         return self._forward(images, *noise)
 
     def disc_loss(self, real, *fakes):
-        """What the discriminator learns from, summed, (1,): 2 log 2 per image if it cannot tell.
+        """What the discriminator learns from, (N,): 2 log 2 if it cannot tell.
 
         Several kinds of fakes count as one.
         """
         real, *fakes = [self.disc(images) for images in (real, *fakes)]
         loss = _mean([losses.adversarial(fake, False) for fake in fakes])
-        loss = loss + losses.adversarial(real, True)  # last, and BatchNorm sees real images first
-        return loss.sum()
+        return loss + losses.adversarial(real, True)  # last, and BatchNorm sees real images first
 
     def adversarial_loss(self, *fakes):
-        """What the VAE pays where its images are not taken for real ones, summed, (1,)."""
-        return _mean([losses.adversarial(self.disc(fake), True) for fake in fakes]).sum()
+        """What the VAE pays where its images are not taken for real ones, (N,)."""
+        return _mean([losses.adversarial(self.disc(fake), True) for fake in fakes])
 
     def update(self, images, batch_size, *noise):
         """Learn from one minibatch; see :meth:`VAEStep.update`."""
@@ -153,7 +152,7 @@ class AdversarialStep(VAEStep):
         return {**found, "disc_loss": disc_loss}
 
     def _learn_to_tell(self, batch_size, *images):
-        """One step of the discriminator, of which nothing flows into the VAE; its summed loss."""
+        """One step of the discriminator, of which nothing flows into the VAE; its loss."""
         with autograd.record():
             loss = self.disc_loss(*(each.detach() for each in images))
         loss.backward()
@@ -187,10 +186,10 @@ class FeatureStep(AdversarialStep):
         self.sample = self.hybridize(self.sample, [vae], frozen=True)
 
     def feature_loss(self, real, fake):
-        """The distance of images in the discriminator's features, summed, (1,)."""
+        """The distance of images in the discriminator's features, (N,)."""
         # In one batch, so that BatchNorm treats both alike.
         both = namespace(real).concat(real, fake, dim=0)
-        return losses.feature_distance(*self.disc.features(both).split(2, axis=0)).sum()
+        return losses.feature_distance(*self.disc.features(both).split(2, axis=0))
 
     def sample(self, latents):
         """Latents (N, L) -> images (N, C, H, W) in [0, 1]."""
@@ -218,7 +217,7 @@ class BothStep(FeatureStep):
     """
 
     def vae_losses(self, images, noise=None, prior=None):
-        """Summed pixel loss and KL, (1,) each, and three times images (N, C, H, W) in [0, 1].
+        """Pixel loss and KL, (N,) each, and three times images (N, C, H, W) in [0, 1].
 
         Reconstructions; the same without a way back to the encoder; samples from the prior.
         """
@@ -229,7 +228,7 @@ class BothStep(FeatureStep):
         decoded = apart(self.vae.decoder, latents, F.BlockGrad(latents), prior)
         logits, again, sample = [each.reshape((-1, *self.vae.image_shape)) for each in decoded]
         pixel, kl = self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var)
-        return (pixel.sum(), kl.sum(), *map(losses.sigmoid, (logits, again, sample)))
+        return (pixel, kl, *map(losses.sigmoid, (logits, again, sample)))
 
     def update(self, images, batch_size, *noise):
         """Learn from one minibatch; see :meth:`FeatureStep.update`."""

@@ -68,7 +68,7 @@ def learn(step, images, group=SINGLE, alone=False):
     Returns
     -------
     dict
-        Losses by name, summed over this process's images, as NDArrays (1,).
+        Losses by name, nats per image, of this process's images, as NDArrays (N,).
     """
     shard, number = group.shard(len(images))
     ctx, noise = step.vae.ctx, []
@@ -151,7 +151,7 @@ def mean_losses(found, num_images, weights, group=SINGLE):
     Parameters
     ----------
     found : list of dict
-        Summed losses by name, as :func:`learn` gives them.
+        Losses by name, as :func:`learn` gives them.
     num_images : int
         In these minibatches, of all processes.
     weights : dict

@@ -92,7 +92,7 @@ def first_losses(name, path):
     for batch, draws in zip(images, noise):
         x = mx.nd.array(batch.astype(np.float32) / 255)
         losses = step.update(x, len(batch), mx.nd.array(draws))
-        found.append({key: loss.asscalar() for key, loss in losses.items()})
+        found.append({key: loss.sum().asscalar() for key, loss in losses.items()})
     return found
 
 

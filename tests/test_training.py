@@ -46,8 +46,8 @@ def new_step(config, vae, disc=None, **changes):
 
 
 def numbers(found):
-    """A step's losses as floats, in their order."""
-    return [loss.asscalar() for loss in found.values()]
+    """A step's losses, summed over the images, as floats, in their order."""
+    return [loss.sum().asscalar() for loss in found.values()]
 
 
 def same(before, after):

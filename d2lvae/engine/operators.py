@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-__all__ = ["check_unit_range", "constant", "namespace", "on_device", "sigmoid", "softplus"]
+__all__ = ["check_unit_range", "filled", "namespace", "on_device", "sigmoid", "softplus"]
 __all__ += ["sum_per_image", "unit_images"]
 
 
@@ -33,10 +33,14 @@ def softplus(logits):
     return namespace(logits).Activation(logits, act_type="softrelu")
 
 
-@functools.lru_cache(maxsize=None)
-def constant(value, ctx):
-    """A number as an NDArray (1,) on a device, made once."""
-    return mx.nd.full((1,), value, ctx=ctx)
+def filled(like, value):
+    """An NDArray of the shape of another one, on its device, with one number everywhere."""
+    return _filled(like.shape, value, like.context)
+
+
+@functools.lru_cache(maxsize=64)
+def _filled(shape, value, ctx):
+    return mx.nd.full(shape, value, ctx=ctx)
 
 
 def on_device(array, ctx):

@@ -52,7 +52,7 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
     epochs, num_images : int
         How many epochs there will be, of how many images each.
     means : callable
-        Summed losses of some minibatches, and their number of images -> dict of mean losses.
+        Losses of some minibatches, and their number of images -> dict of mean losses.
         It waits for the device.
     draw : callable, optional
         Records as in `history`, with fractions of epochs, and a title -> a PNG's bytes.
@@ -76,8 +76,8 @@ def reporting(history, epochs, num_images, means, draw=None, rank=0):
 class Report:
     """Says nothing; the other kinds say something at some of these events."""
 
-    def batch(self, num_images, sums):
-        """A minibatch is done, or waits in the device's queue; `sums` are its losses."""
+    def batch(self, num_images, losses):
+        """A minibatch is done, or waits in the device's queue; `losses` are its own."""
 
     def epoch(self):
         """An epoch is done; `history` has its record."""
@@ -101,8 +101,8 @@ class _Shown(Report):
         if text:
             print(text, flush=True)
 
-    def _remember(self, num_images, sums):
-        self.recent.append(sums)
+    def _remember(self, num_images, losses):
+        self.recent.append(losses)
         self.num_recent += num_images
 
     def _recent_means(self):
@@ -130,8 +130,8 @@ class Bar(_Shown):
             initial=len(self.history) * self.num_images,
         )
 
-    def batch(self, num_images, sums):
-        self._remember(num_images, sums)
+    def batch(self, num_images, losses):
+        self._remember(num_images, losses)
         if len(self.recent) == 64:
             self.bar.set_postfix(
                 epoch=len(self.history), refresh=False, loss=f"{self._recent_means()['loss']:.2f}"
@@ -161,9 +161,9 @@ class Page(_Shown):
         self.num_seen = len(self.history) * self.num_images
         self.started = None
 
-    def batch(self, num_images, sums):
+    def batch(self, num_images, losses):
         self.num_seen += num_images
-        self._remember(num_images, sums)
+        self._remember(num_images, losses)
         if self.started is None:  # the first step takes longer: what it computes is compiled
             self.started, self.num_before = time.monotonic(), self.num_seen
             self.due = self.started + 1
