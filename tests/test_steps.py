@@ -165,7 +165,9 @@ def test_a_discriminator_that_is_right_pays_little_and_one_that_is_wrong_much(ba
     ones, zeros = mx.nd.ones((4, 1, 28, 28)), mx.nd.zeros((4, 1, 28, 28))
     right = np.log1p(np.exp(-5))
     assert step.disc_loss(ones, zeros).sum().asscalar() == pytest.approx(4 * 2 * right, rel=1e-4)
-    assert step.disc_loss(zeros, ones).sum().asscalar() == pytest.approx(4 * 2 * (5 + right), rel=1e-4)
+    assert step.disc_loss(zeros, ones).sum().asscalar() == pytest.approx(
+        4 * 2 * (5 + right), rel=1e-4
+    )
     assert step.adversarial_loss(ones).sum().asscalar() == pytest.approx(4 * right, rel=1e-4)
     assert step.adversarial_loss(zeros).sum().asscalar() == pytest.approx(4 * (5 + right), rel=1e-4)
 

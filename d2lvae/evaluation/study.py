@@ -13,6 +13,7 @@ A study is a list of conditions; each is trained once for every seed by :func:`d
 import argparse
 import json
 import os
+import textwrap
 
 import mxnet as mx
 import numpy as np
@@ -361,7 +362,8 @@ def conclusions(record):
             for key, words in WORDS.items()
         ]
         shown = ", ".join(change for change in changes if change) or "no difference shown"
-        sentences.append(f"{name}: {shown}; PSNR {found['psnr']['difference']:+.2f} dB.")
+        sentence = f"{name}: {shown}; PSNR {found['psnr']['difference']:+.2f} dB."
+        sentences.append(textwrap.fill(sentence, 95, subsequent_indent="    "))
     return sentences
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import textwrap
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def choose(data, kind, real, drawn):
             instead = "drawn digits, not MNIST" if kind == "digits" else "drawn faces"
             paths.say(f"{error}. So these are {instead}.")
     images = images or drawn()
-    paths.say(f"data: {images}")
+    for line in textwrap.wrap(f"data: {images}", 95, subsequent_indent="      "):
+        paths.say(line)
     return images
 
 
