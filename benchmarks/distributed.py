@@ -77,6 +77,7 @@ def join(way):
         workers.store = LayerByLayer(workers.store)
     if way == "2 bits":  # of whatever is pushed: so no other numbers can be exchanged any more
         workers.store.set_gradient_compression({"type": "2bit", "threshold": THRESHOLD})
+        workers.store._barrier()  # the server has heard of it before anybody pushes
         workers.allgather = lambda value: wait_for_all(workers) or [value] * 2
         os.environ.pop("DMLC_WORKER_ID")  # which has been asked for
     return context
@@ -123,6 +124,8 @@ def work(name, path, way, batch_size, rounds, seconds):
 
         run(max(2, period))
         steps = max(1, round(seconds / run(max(2, period)) / period)) * period
+        if way == "2 bits":  # its workers cannot agree on another number
+            steps = 20
         found = {"steps": rounds * steps}
         if group.rank == 0:
             print(f"BEGIN {time.time()}", flush=True)
@@ -193,13 +196,15 @@ def run_two(name, path, way, places, given):
     arguments = name, path, way, BATCH, given.rounds, given.seconds
     worker = [sys.executable, "-W", "ignore", __file__, "--work", *map(str, arguments)]
 
+    errors = tempfile.TemporaryFile("w+")
+
     def start(role, place, command, **more):
         return subprocess.Popen(
             [*places[place], "taskset", "-c", str(place % os.cpu_count()), *command],
             env=environment(**common, DMLC_ROLE=role, **more),
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             text=True,
         )
 
@@ -219,7 +224,8 @@ def run_two(name, path, way, places, given):
             process.kill()
             process.wait()
     if found is None:
-        raise RuntimeError(f"{name}, {way}: a worker has failed")
+        errors.seek(0)
+        raise RuntimeError(f"{name}, {way}: a worker has failed\n{errors.read()[-3000:]}")
     found["server_seconds"] = (sum(used) - sum(before)) / found["steps"]
     return found
 
@@ -431,9 +437,9 @@ def main():
                 measure_losses(results)
             else:
                 measure_network(results, part, folder, given)
-    conclude(results)
+            conclude(results)
+            path.write_text(json.dumps(results, indent=1) + "\n")  # each part takes minutes
     print(*report(results), f"\non {results['machine']}", sep="\n")
-    path.write_text(json.dumps(results, indent=1) + "\n")
     print("written: results/benchmarks/distributed.json")
 
 

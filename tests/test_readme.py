@@ -282,6 +282,16 @@ def test_speed_table():
     )
 
 
+def test_the_times_at_full_length():
+    found = json.loads((BENCHMARKS / "train_step.json").read_text())["images_per_second"]
+    for name, (rate, epochs, time) in speed_rows(4).items():
+        images, length = (60_000, 50) if name in RUNS else (18_375, 200)
+        seconds = images * length / np.median(found[name]["ours"])
+        assert rate == f"{np.median(found[name]['ours']):,.0f}" and epochs == str(length)
+        assert time == (f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h")
+    assert list(speed_rows(4)) == EXPERIMENTS
+
+
 def test_levers_table():
     found = json.loads((BENCHMARKS / "levers.json").read_text())["speed_up"]
     rows = speed_rows(6)
