@@ -8,8 +8,9 @@ Two "machines" are network namespaces with one processor core each.  The cable b
 first has the scheduler, too.  The minibatch is 64 images in all.  The ways:
 
 - one server: gradients are summed on the first machine only;
-- a server each: as this project does it, with `--servers` as many as workers;
-- layer by layer: each gradient is pushed and pulled by itself, the first layers' first (priority);
+- a server each: with `--servers` as many as workers, all gradients pushed and then all pulled;
+- layer by layer: the same as this project does it, each gradient pushed and pulled by itself, the
+  last layer's first;
 - 2 bits: MXNet's gradient compression of what is pushed, with one server;
 - 16 local steps: weights are averaged every 16 steps (`local_steps`).
 
@@ -49,22 +50,24 @@ LEARNING = {"data": "drawn", "num_train": 6400, "epochs": 10}  # of the part 'lo
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class LayerByLayer:
-    """A key-value store that sends each array by itself, those of the first layers first."""
+class AllAtOnce:
+    """A key-value store that pushes all arrays of an exchange, and then pulls all."""
 
     def __init__(self, store):
-        self.store = store
+        self.store, self.waiting = store, {}
 
     def __getattr__(self, name):
         return getattr(self.store, name)
 
-    def push(self, keys, arrays):
-        for i in reversed(range(len(keys))):  # the last layer's gradients are there first
-            self.store.push(keys[i], arrays[i], priority=-i)
-            self.store.pull(keys[i], out=arrays[i], priority=-i)
+    def push(self, key, array, priority):
+        self.waiting[key] = array
 
-    def pull(self, keys, out):
-        """They have been."""
+    def pull(self, key, out, priority):
+        if priority == 0:  # the last one
+            keys, arrays = list(self.waiting), list(self.waiting.values())
+            self.store.push(keys, arrays)
+            self.store.pull(keys, out=arrays)
+            self.waiting = {}
 
 
 def join(way):
@@ -73,8 +76,8 @@ def join(way):
 
     context = process_group.joined(local_steps=WAYS[way][1])
     workers = process_group._joined
-    if way == "layer by layer":
-        workers.store = LayerByLayer(workers.store)
+    if way != "layer by layer":
+        workers.store = AllAtOnce(workers.store)
     if way == "2 bits":  # of whatever is pushed: so no other numbers can be exchanged any more
         workers.store.set_gradient_compression({"type": "2bit", "threshold": THRESHOLD})
         workers.store._barrier()  # the server has heard of it before anybody pushes

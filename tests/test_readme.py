@@ -351,40 +351,56 @@ def test_the_explorers_table():
 
 def test_the_tables_of_several_workers():
     found = json.loads((BENCHMARKS / "distributed.json").read_text())
-    rows = [
-        [cell.strip() for cell in row.split("|")]
-        for row in re.findall(r"^\| (\w+vae_\w+ \|.*) \|$", section(SPEED, "Several workers"), re.M)
-    ]
+    rate = lambda each: f"{found['batch_size'] / np.median(each['seconds']):,.0f}"
     expected = []
     for name, net in found["nets"].items():
-        rates = [
-            f"{found['batch_size'] / np.median(net['measured'][way]['seconds']):,.0f}"
-            for way in ("1 worker by itself", "1 worker and a parameter server", "2 workers")
-        ]
-        moved = net["measured"]["2 workers"]
-        assert abs(moved["loopback_bytes"] / moved["bytes"] - 1) < 0.01 and moved[
-            "bytes"
-        ] == pytest.approx(4 * net["gradient_bytes"], rel=0.01)
-        expected.append(
-            [name, f"{net['gradient_bytes'] / 4e6:.1f} M", *rates, f"{moved['bytes'] / 1e6:.1f} MB"]
-        )
+        for network in found["networks"]:
+            ways = [net["alone"]["64"], *net[network].values()]
+            expected.append([name, network, *map(rate, ways)])
+            moved = net[network]["a server each"]["cable_bytes"] / net["gradient_bytes"]
+            assert 2 < moved < 2.2  # there and back; and what TCP adds
     for name, net in found["nets"].items():
-        paper = {
-            (row["batch_size"], row["machines"], row["servers"]): f"{row['images_per_second']:,.0f}"
-            for row in net["on_paper"]
+        for network, rows in net["on_paper"].items():
+            paper = {
+                tuple(row[key] for key in ("batch_size", "machines", "servers", "local_steps")): row
+                for row in rows
+            }
+            for batch in (64, 512):
+                places = [(1, 1, 1), (8, 1, 1), (8, 8, 1), (8, 8, 16), (64, 64, 1), (64, 64, 16)]
+                rates = [paper[(batch, *place)]["images_per_second"] for place in places]
+                expected.append([name, network, str(batch), *(f"{r:,.0f}" for r in rates)])
+    table = re.findall(r"^\| (\w+vae_\w+ \|.*) \|$", section(SPEED, "Several workers"), re.M)
+    assert [[cell.strip() for cell in row.split("|")] for row in table] == expected
+
+
+def test_what_is_said_of_several_workers():
+    found = json.loads((BENCHMARKS / "distributed.json").read_text())
+    page = (ROOT / "docs/distributed.md").read_text()
+    words = " ".join(section(page, "What pays").split())
+    nets, losses = found["nets"].values(), found["losses"]
+    ratios = [
+        r for net in nets for way in net["model_over_measured"].values() for r in way.values()
+    ]
+    assert f"between {min(ratios):.2f} and {max(ratios):.2f} of what was measured" in words
+    assert f"{losses['alone']:.1f} by one worker" in words
+    assert f"{losses['a server each']:.1f} by two" in words
+    assert f"{losses['16 local steps']:.1f} with 16 local steps" in words
+    assert f"{losses['2 bits']:.1f} with 2 bits" in words
+    for net, label in zip(nets, ("digits", "faces")):
+        rows = {
+            network: {
+                (row["batch_size"], row["machines"], row["servers"], row["local_steps"]): row[
+                    "images_per_second"
+                ]
+                for row in rows
+            }
+            for network, rows in net["on_paper"].items()
         }
-        expected += [
-            [
-                name,
-                str(batch),
-                *(
-                    paper[batch, machines, servers]
-                    for machines, servers in ((1, 1), (8, 1), (8, 8), (64, 1), (64, 64))
-                ),
-            ]
-            for batch in (64, 512)
-        ]
-    assert rows == expected
+        for network, machines in (("1 Gbit/s", 8), ("10 Gbit/s", 64)):
+            one = rows[network][512, 1, 1, 1]
+            gains = [rows[network][512, machines, machines, steps] / one for steps in (1, 16)]
+            said = f"{label}: {gains[0]:.2f} times one machine's rate, {gains[1]:.1f} with 16"
+            assert said in words, said
 
 
 def test_the_table_of_abuse():

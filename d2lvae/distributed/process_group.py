@@ -1,7 +1,6 @@
 """The process group of several workers, each with its shard of every minibatch.
 
-All that they exchange are sums: :meth:`Workers.allreduce`.  They go over MXNet's parameter server:
-without an optimiser a server keeps, of what all workers push, the sum, which they pull.
+All that they exchange are sums (:meth:`Workers.allreduce`), which MXNet's parameter server adds up.
 """
 
 import atexit
@@ -87,8 +86,8 @@ class Workers(ProcessGroup):
     def allreduce(self, arrays, what):
         """Replace each NDArray of a list, on every worker, by its sum over the workers.
 
-        One key for each array, so that the first sums come back while the last arrays leave.
-        `what` was exchanged is told if it takes longer than the time limit.
+        One key for each array, so that sums come back while others leave.  `what` they are is told
+        if it takes longer than the time limit.
         """
         wish = mx.nd.array([self.stop_requested is not None and self.stop_requested.is_set()])
         arrays = [*arrays, wish]
@@ -99,8 +98,9 @@ class Workers(ProcessGroup):
                 if key not in self.keys:
                     self.store.init(key, array.zeros_like())
                     self.keys.add(key)
-            self.store.push(keys, arrays)
-            self.store.pull(keys, out=arrays)
+            for i in reversed(range(len(keys))):  # the last layer's gradients are there first
+                self.store.push(keys[i], arrays[i], priority=-i)
+                self.store.pull(keys[i], out=arrays[i], priority=-i)
             for array in arrays:
                 array.wait_to_read()
 
