@@ -5,7 +5,7 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
 from .storage.inline import WIDTH, Figure
-from .storage.png import TITLE, blank, place, show_file, show_rows, to_pil, to_uint8
+from .storage.png import TITLE, blank, paste, show_file, show_page, show_rows, to_uint8
 
 __all__ = ["show_file", "show_history", "show_images", "show_reconstructions", "show_rows"]
 
@@ -40,11 +40,11 @@ def show_images(images, title, num_cols=5, scale=None):
     scale = scale or max(1, min(128, WIDTH // num_cols - 6) // images[0].shape[2])
     height, width = (scale * side for side in images[0].shape[1:])
     across, down = width + 6, height + 6
-    figure = blank(num_cols * across, num_rows * down + TITLE, title)
+    page = blank(num_cols * across, num_rows * down + TITLE)
     for i, image in enumerate(images):
-        left, bottom = i % num_cols * across + 3, (num_rows - 1 - i // num_cols) * down + 3
-        place(figure, to_pil(image), left, bottom, width, height)
-    return figure
+        left, top = i % num_cols * across + 3, TITLE + i // num_cols * down + 3
+        paste(page, image, left, top, scale)
+    return show_page(page, title)
 
 
 def show_reconstructions(originals, reconstructions, title, num_cols=5):

@@ -84,7 +84,7 @@ CONDITIONS = {
     "anime": ON_FACES,
     "drawn_faces": ON_FACES,
 }
-FOR_SAMPLES = (PLAIN, "+ features, resizing decoder", "+ both, resizing decoder")
+FOR_SAMPLES = (PLAIN, "+ features, resizing decoder")
 # Training images (0: all) and epochs.
 SIZES = {
     "MNIST": (0, 10),

@@ -10,8 +10,8 @@ from PIL import Image
 from .files import atomic_write
 from .inline import Figure
 
-__all__ = ["blank", "one_png", "place", "save", "save_image", "show_file", "show_rows"]
-__all__ += ["to_pil", "to_uint8"]
+__all__ = ["blank", "one_png", "paste", "save", "save_image", "show_file", "show_page"]
+__all__ += ["show_rows", "to_pil", "to_uint8"]
 
 DPI = 100  # dots an inch
 TITLE = 34  # dots above images in rows
@@ -40,22 +40,28 @@ def save_image(path, image):
         to_pil(image).save(file, "PNG")
 
 
-def blank(width, height, title=""):
-    """A figure of so many dots under a title, for :func:`place`."""
-    size = width / DPI, height / DPI
+def blank(width, height):
+    """A white page of so many dots, for :func:`paste` and :func:`show_page`."""
+    return Image.new("RGB", (width, height), "white")
+
+
+def paste(page, image, left, top, scale):
+    """Put one image (C, H, W) on a page, each of its pixels as a square of so many dots."""
+    image = to_pil(image).convert("RGB")
+    size = image.width * scale, image.height * scale
+    page.paste(image.resize(size, Image.Resampling.NEAREST), (left, top))
+
+
+def show_page(page, title=""):
+    """A page as a figure of its size, dot for dot, with a title at its upper edge."""
+    size = np.nextafter(np.divide(page.size, DPI), np.inf)  # or rounding may take a dot away
     figure = d2l.plt.figure(figsize=size, dpi=DPI, FigureClass=Figure)
-    figure.suptitle(title, fontsize=11, y=1 - 9 / height, va="top")
-    return figure
-
-
-def place(figure, image, left, bottom, width, height):
-    """Show PIL's image in a figure, so many dots wide and high and from its lower left."""
-    across, down = figure.get_size_inches() * DPI
-    width, height = width - 1e-4, height - 1e-4  # or rounding may make them a dot larger
-    left, bottom = left + 5e-5, bottom + 5e-5
-    ax = figure.add_axes((left / across, bottom / down, width / across, height / down))
-    ax.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+    inset = 5e-5 / np.array(page.size)  # or rounding may add a dot to the image
+    ax = figure.add_axes((*inset, *(1 - 2 * inset)))  # one for all: each takes a long time
+    ax.imshow(np.asarray(page), interpolation="nearest", aspect="auto")
     ax.axis("off")
+    figure.suptitle(title, fontsize=11, y=1 - 9 / page.height, va="top")
+    return figure
 
 
 def _rendered(figure):
@@ -88,9 +94,7 @@ def one_png(drawn):
 def show_file(path):
     """An image file as a figure, dot for dot."""
     with Image.open(path) as image:
-        figure = blank(*image.size)
-        place(figure, image, 0, 0, *image.size)
-    return figure
+        return show_page(image.convert("RGB"))
 
 
 def show_rows(rows, title, scale=None):
@@ -112,13 +116,13 @@ def show_rows(rows, title, scale=None):
     first = next(iter(rows.values()))
     scale = scale or -(-80 // first[0].shape[2])
     height, width = (scale * side for side in first[0].shape[1:])
-    full = NAMES + len(first) * (width + 6), TITLE + len(rows) * (height + 6)
-    figure = blank(*full, title)
-    for row, (name, images) in enumerate(rows.items()):
-        bottom = full[1] - TITLE - (row + 1) * (height + 6)
-        middle = (bottom + height / 2) / full[1]
-        figure.text(6 / full[0], middle, textwrap.fill(name, 22), va="center", fontsize=9)
+    page = blank(NAMES + len(first) * (width + 6), TITLE + len(rows) * (height + 6))
+    tops = [TITLE + row * (height + 6) for row in range(len(rows))]
+    for top, images in zip(tops, rows.values()):
         for column, image in enumerate(images):
-            left = NAMES + column * (width + 6)
-            place(figure, to_pil(image), left, bottom, width, height)
+            paste(page, image, NAMES + column * (width + 6), top, scale)
+    figure = show_page(page, title)
+    for top, name in zip(tops, rows):
+        x, y = 6 / page.width, 1 - (top + height / 2) / page.height
+        figure.text(x, y, textwrap.fill(name, 22), va="center", fontsize=9)
     return figure
