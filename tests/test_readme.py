@@ -482,17 +482,41 @@ def test_the_studys_tables(name):
     for condition, found in record["measures"].items():
         cells = [condition]
         for key, digits in CELLS.items():
-            row = found.get(key)
+            if key.startswith("kid_"):  # of samples: a table of their own
+                continue
+            row = found[key]
             cells.append(
-                "not measured"
-                if row is None
-                else "{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row)
+                "{difference:+.{0}f} [{low:+.{0}f}, {high:+.{0}f}]".format(digits, **row)
                 if "difference" in row
                 else f"{row['mean']:.{digits}f}"
             )
         expected.append(cells)
     assert rows == expected
     assert record["seeds"] == [0, 1, 2] and record["num_images"] == 1000
+
+
+def test_the_table_of_samples():
+    [block] = re.findall(r"<!-- samples -->\n(.*?)\n<!-- end -->", STUDY_PAGE, re.S)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+    expected = []
+    for name, faces in (("anime", "real"), ("drawn_faces", "synthetic")):
+        record = json.loads((STUDY / f"{name}_sampling.json").read_text())
+        assert record["seeds"] == [0, 1, 2] and record["num_images"] == 1000
+        for condition in study.FOR_SAMPLES:
+            found, cells = record["measures"][condition], []
+            for key in ("kid", "kid_codes", "kid_prior", "kid_prior_batch"):
+                more = (
+                    ": {difference:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found[key])
+                    if condition != study.PLAIN
+                    else ""
+                )
+                cells.append(f"{found[key]['mean']:.3f}{more}")
+            expected.append([faces, condition, *cells])
+        plain, ours = (record["measures"][condition] for condition in study.FOR_SAMPLES)
+        for key in ("kid", "kid_codes"):  # better in both halves, in every training
+            assert ours[key]["high"] < 0
+            assert all(np.less(ours[key]["by_seed"], plain[key]["by_seed"]))
+    assert rows[2:] == expected
 
 
 LONG = {

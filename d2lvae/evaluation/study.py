@@ -268,7 +268,7 @@ def reconstructions(images, folders, num_images=4):
     return found
 
 
-def samples(images, folders, num_images=10):
+def samples(images, folders, num_images=5):
     """Samples of both kinds under each condition, for the first seed.
 
     Returns
