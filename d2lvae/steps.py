@@ -1,4 +1,4 @@
-"""One step of training, in three recipes: a VAE alone, adversarial, and by features.
+"""One step of training, in four recipes: a VAE alone, adversarial, by features, and by both.
 
 Each is what one would write in a notebook's cell, and `notebooks/mnist_densevae_logreg.ipynb` does.
 The losses are functions of their own, which :func:`d2lvae.engine.hybridize.hybridize` compiles.
