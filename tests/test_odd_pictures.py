@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from d2lvae.data import DataError, load_faces
 from d2lvae.sources import image_folder
-from PIL import Image
+from PIL import Image, ImageFile
 
 SIZE = 96
 ORIENTATION = 0x0112
@@ -253,6 +253,12 @@ def test_what_is_left_out_is_counted_and_named_with_the_reason(anime, capsys, re
     assert lines[0].startswith(f"{len(files)} file(s) or folder(s) in {anime} are left out")
     assert lines[1] == f"  {len(files)} {reason}: {', '.join(sorted(files))}"
     assert len(lines) == 3 and "from 25 files" in lines[2]
+
+
+def test_half_an_image_is_left_out_whatever_gluoncv_has_told_pillow(anime, capsys, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as `import gluoncv` does
+    lines = said_of(anime, capsys, {"a.jpg": HALF})
+    assert lines[1] == "  1 JPEG, damaged or cut short: a.jpg" and "from 25 files" in lines[2]
 
 
 def test_three_names_a_reason_and_the_commonest_first(anime, capsys):

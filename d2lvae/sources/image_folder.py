@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 import PIL
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from tqdm.auto import tqdm
 
 from ..engine import progress
@@ -198,6 +198,7 @@ def decode(path, image_size):
 
 
 def _decode(content, image_size):
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing gluoncv has turned it on
     with Image.open(io.BytesIO(content), formats=KINDS) as image:
         if image.format == "PNG":
             image.verify()
