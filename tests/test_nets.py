@@ -264,3 +264,30 @@ def test_saved_and_loaded_without_knowing_the_class(net, tmp_path):
     before = net.reconstruct(images) if hasattr(net, "reconstruct") else net(images)
     after = loaded.reconstruct(images) if hasattr(net, "reconstruct") else loaded(images)
     np.testing.assert_array_equal(before.asnumpy(), after.asnumpy())
+
+
+@pytest.mark.parametrize(
+    "make, hint",
+    [
+        (
+            lambda: d2lvae.DenseVAE(5, 3, 400, num_hidden=4),
+            "'num_hidden'; did you mean 'num_hiddens'",
+        ),
+        (lambda: d2lvae.ConvDisc(base_chanels=4), "'base_chanels'; did you mean 'base_channels'"),
+        (lambda: d2lvae.ConvVAE(8, 4, (3, 32, 32), odd=1), "ConvVAE has no argument 'odd'"),
+    ],
+)
+def test_a_misspelt_argument_of_a_net_is_refused(make, hint):
+    with pytest.raises(TypeError, match=hint):
+        make()
+
+
+def test_a_subclass_passes_its_parents_arguments_on():
+    class Wider(d2lvae.DenseLogReg):
+        def __init__(self, *args, factor=2, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.config["factor"] = factor
+
+    assert Wider(1, num_hiddens=20, factor=3).config["num_hiddens"] == 20
+    with pytest.raises(TypeError, match="Wider has no argument 'num_hidens'"):
+        Wider(1, num_hidens=20)

@@ -525,6 +525,8 @@ LONG = {
     "the same + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_0_learned_loss_features_upsampling_resize",
     "VAE, 512 latents, 32 channels": "ConvVAE_on_anime/512_32_50",
     "256, 16 + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_10",
+    "256, 16 alone": "ConvVAE_on_anime/256_16_20",
+    "256, 16 + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_0_learned_loss_features_upsampling_resize",
 }
 
 
@@ -571,7 +573,7 @@ def test_the_studys_words():
         f"({mean('drawn_faces', '+ both', 'gmsd')} against {mean('drawn_faces', plain, 'gmsd')})",
     ):
         assert words in STUDY_PAGE, words
-    alone, adversarial, features, larger, early = (
+    alone, adversarial, features, larger, early, short, short_features = (
         json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())["quality"]
         for folder in LONG.values()
     )
@@ -593,6 +595,9 @@ def test_the_studys_words():
         one["edge_gradient_ratio"] - alone["edge_gradient_ratio"] for one in (features, adversarial)
     ]
     assert 0.6 < gains[0] / gains[1] < 0.72, "two thirds"
+    for key in ("gmsd", "kid", "kid_codes"):  # nearer by every measure, samples from the codes, too
+        assert short_features[key] < short[key]
+    assert short_features["psnr"] > short["psnr"] and short_features["ssim"] > short["ssim"]
     assert (
         early["gmsd"] > alone["gmsd"]
         and early["ssim"] < alone["ssim"]

@@ -610,3 +610,23 @@ def test_the_folders_are_the_projects_wherever_one_stands(monkeypatch, tmp_path)
     assert paths.display_path(ROOT / "results" / "x") == "results/x" and paths.display_path(
         tmp_path
     ) == str(tmp_path)
+
+
+def test_a_folder_that_cannot_be_published_into_is_named_with_what_to_do(
+    config, tiny, small_vae, monkeypatch
+):
+    """The results are written, but nothing can be put in place any more: resume ends what was begun."""
+    replace = os.replace
+
+    def refuse(source, target):
+        if "unfinished" in str(source) and "unfinished" not in str(target):
+            raise PermissionError(13, "Permission denied", str(source))
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(
+        OSError, match="could not be written .Permission denied.: make the folder writable"
+    ):
+        fit(small_vae(), tiny, config)
+    monkeypatch.undo()
+    assert fit(small_vae(), tiny, {**config, "resume": True}).metrics["finished"]

@@ -23,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "atomic_write",
     "file_lock",
+    "not_written",
     "read_arrays",
     "read_json",
     "regular_file",
@@ -71,13 +72,18 @@ def atomic_write(path):
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            advice = _ADVICE.get(error.errno, "see to the disk")
-            raise OSError(
-                error.errno,
-                f"{path} could not be written ({error.strerror or error}): "
-                f"{advice} and start again; an earlier version is unchanged",
-            ) from None
+            raise not_written(path, error) from None
         raise
+
+
+def not_written(path, error):
+    """The system's error on writing `path`, as one that says what to do."""
+    advice = _ADVICE.get(error.errno, "see to the disk")
+    return OSError(
+        error.errno,
+        f"{path} could not be written ({error.strerror or error}): "
+        f"{advice} and start again; an earlier version is unchanged",
+    )
 
 
 def _sweep(path):

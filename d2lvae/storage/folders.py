@@ -18,7 +18,7 @@ import os
 from ..engine import threads
 from . import checkpoints, paths
 from .errors import CheckpointError, RunBusy, RunError
-from .files import Busy, atomic_write, file_lock, read_json
+from .files import Busy, atomic_write, file_lock, not_written, read_json
 from .records import OPTIONAL, run_name
 
 __all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
@@ -141,7 +141,10 @@ def publish(folder):
     """
     work = folder / UNFINISHED
     for path in sorted(work.iterdir(), key=lambda path: path.name == "metrics.json"):
-        os.replace(path, folder / path.name)
+        try:
+            os.replace(path, folder / path.name)
+        except OSError as error:
+            raise not_written(folder / path.name, error) from None
     work.rmdir()
 
 

@@ -1,5 +1,6 @@
 """Nets on disk: one .npz file each, of the weights and of what the net was made with."""
 
+import inspect
 import zlib
 
 import mxnet as mx
@@ -8,6 +9,7 @@ import numpy as np
 from ..engine.operators import check_unit_range
 from . import codes
 from .files import CheckpointError, read_arrays, write_arrays
+from .rules import close_choices
 
 __all__ = ["Net", "from_config", "get_weights", "load_net", "save_net", "set_weights"]
 
@@ -31,15 +33,31 @@ class Net(mx.gluon.HybridBlock):
         What :func:`from_config` needs to make the same net again: the class's name and `sizes`.
     codes : Codes or None
         Of a trained VAE, where the codes lie (:mod:`d2lvae.storage.codes`).
+
+    Raises
+    ------
+    TypeError
+        Another name among `sizes` than the class takes.
     """
 
     codes = None
 
     def __init__(self, image_shape, prefix=None, params=None, **sizes):
         super().__init__(prefix=prefix, params=params)
+        self._check_names(sizes)
         self.image_shape = tuple(map(int, image_shape))
         sizes = {name: v.item() if isinstance(v, np.generic) else v for name, v in sizes.items()}
         self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
+
+    def _check_names(self, sizes):
+        """Refuse what no class that the net's class is made from takes by name."""
+        kinds = type(self).__mro__
+        known = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+        for name in sizes:
+            if name not in known:
+                close = " or ".join(map(repr, close_choices(name, sorted(known))))
+                hint = f"; did you mean {close}?" if close else ""
+                raise TypeError(f"{type(self).__name__} has no argument {name!r}{hint}")
 
     def __call__(self, images):
         return super().__call__(check_unit_range(images))

@@ -39,11 +39,15 @@ def of_arrays(change):
 
 @of_arrays
 def not_a_number(arrays, name):
+    arrays[name] = arrays[name].astype(
+        np.result_type(arrays[name], np.float32)
+    )  # whole numbers, too
     arrays[name].flat[0] = np.nan
 
 
 @of_arrays
 def infinite(arrays, name):
+    arrays[name] = arrays[name].astype(np.result_type(arrays[name], np.float32))
     arrays[name].flat[-1] = np.inf
 
 
@@ -175,7 +179,6 @@ TRAINING = [
     *RECORDS,
     *_values(["config"], [None, 5, "epochs", []]),
     *_values(["config", "lr"], [0.5]),
-    *_values(["config", "epochs"], [4]),
 ]
 
 
