@@ -50,7 +50,7 @@ def test_gzipped_files(mnist_folder, monkeypatch, capsys):
     folder, arrays = mnist_folder
     use(monkeypatch, folder)
     check_tiny(load_digits("mnist"), arrays)
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert (
         "data: MNIST: 30 training and 20 validation images" in said
         and "NOT the published ones" in said
