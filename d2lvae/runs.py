@@ -21,7 +21,7 @@ from .vae import VAE
 
 __all__ = ["Run", "fit", "reconstruct", "run_folder"]
 
-NUM_IMAGES = 10
+NUM_IMAGES, NUM_SAMPLES = 10, 8  # ten samples of each kind may make a file of over 200 kB
 
 
 @dataclasses.dataclass
@@ -186,7 +186,7 @@ def _draw(folder, title, originals, run, seed):
     drawn = {"loss": figures.show_history(run.history, title)} if run.history else {}
     drawn["reconstructions"] = figures.show_images(run.reconstructions, f"{title}: reconstructions")
     drawn["originals_and_reconstructions"] = both
-    samples = codes.samples(run.vae, 8, seed)  # of ten the file may be over 200 kB
+    samples = codes.samples(run.vae, NUM_SAMPLES, seed)
     drawn["samples"] = figures.show_rows(samples, f"{title}: samples")
     for name, figure in drawn.items():
         png.save(figure, folder / f"{name}.png")

@@ -358,7 +358,7 @@ def test_the_tables_of_several_workers():
             ways = [net["alone"]["64"], *net[network].values()]
             expected.append([name, network, *map(rate, ways)])
             moved = net[network]["a server each"]["cable_bytes"] / net["gradient_bytes"]
-            assert 2 < moved < 2.2  # there and back; and what TCP adds
+            assert 2 <= moved < 2.02  # there and back, half of it; and what TCP adds
     for name, net in found["nets"].items():
         for network, rows in net["on_paper"].items():
             paper = {
@@ -382,6 +382,17 @@ def test_what_is_said_of_several_workers():
         r for net in nets for way in net["model_over_measured"].values() for r in way.values()
     ]
     assert f"between {min(ratios):.2f} and {max(ratios):.2f} of what was measured" in words
+    for net in nets:  # at 64 images, slower than one machine wherever nothing is local
+        one = found["batch_size"] / np.median(net["alone"]["64"]["seconds"])
+        ways = [way for network in found["networks"] for way in net[network].items()]
+        rates = [64 / np.median(row["seconds"]) for way, row in ways if "local" not in way]
+        paper = [row for rows in net["on_paper"].values() for row in rows]
+        rates += [
+            row["images_per_second"]
+            for row in paper
+            if (row["batch_size"], row["local_steps"]) == (64, 1) and row["machines"] > 1
+        ]
+        assert len(rates) == 20 and max(rates) < one
     assert f"{losses['alone']:.1f} by one worker" in words
     assert f"{losses['a server each']:.1f} by two" in words
     assert f"{losses['16 local steps']:.1f} with 16 local steps" in words
@@ -514,6 +525,12 @@ def test_the_table_of_samples():
         for key in ("kid", "kid_codes"):  # better in both halves, in every training
             assert ours[key]["high"] < 0
             assert all(np.less(ours[key]["by_seed"], plain[key]["by_seed"]))
+        assert ours["psnr"]["low"] > 0 and ours["edge_gradient_ratio"]["low"] > 0
+        best = min(plain[key]["mean"] for key in ("kid_codes", "kid_prior", "kid_prior_batch"))
+        assert ours["kid_codes"]["mean"] < best  # than the plain VAE's own best samples
+        for one in (plain, ours):  # what the statistics of a batch bring samples from the prior
+            share = 1 - one["kid_prior_batch"]["mean"] / one["kid_prior"]["mean"]
+            assert 0.3 < share < 0.4 if name == "anime" else 0.5 < share < 0.65
     assert rows[2:] == expected
 
 

@@ -5,6 +5,7 @@ A log gets a line per epoch, and a page is a notebook's.
 
 import contextlib
 import sys
+import textwrap
 import time
 
 import IPython.display
@@ -12,7 +13,7 @@ import mxnet as mx
 import numpy as np
 from tqdm.auto import tqdm
 
-__all__ = ["epoch_line", "in_notebook", "is_interactive", "reporting"]
+__all__ = ["epoch_line", "in_notebook", "is_interactive", "reporting", "wrapped"]
 
 WIDTH = 95  # columns of output that fit on a page of 1,280 pixels
 LABELS = {
@@ -23,6 +24,12 @@ LABELS = {
     "feature_loss": "feat",
     "disc_loss": "disc",
 }
+
+
+def wrapped(text, indent):
+    """A text in lines that fit on a page, all but the first indented; paths stay whole."""
+    own = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, **own)
 
 
 def is_interactive():

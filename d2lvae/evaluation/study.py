@@ -13,7 +13,6 @@ A study is a list of conditions; each is trained once for every seed by :func:`d
 import argparse
 import json
 import os
-import textwrap
 
 import mxnet as mx
 import numpy as np
@@ -21,6 +20,7 @@ from mxnet import autograd
 
 from .. import __version__, data, discriminators, runs, vae
 from ..config import Config
+from ..engine.progress import wrapped
 from ..storage import codes, paths, png
 from ..storage.codes import fit_codes
 from ..storage.files import atomic_write, read_json
@@ -363,7 +363,7 @@ def conclusions(record):
         ]
         shown = ", ".join(change for change in changes if change) or "no difference shown"
         sentence = f"{name}: {shown}; PSNR {found['psnr']['difference']:+.2f} dB."
-        sentences.append(textwrap.fill(sentence, 95, subsequent_indent="    "))
+        sentences.append("\n".join(wrapped(sentence, 4)))
     return sentences
 
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import re
-import textwrap
 
 import numpy as np
 
 from ..config import ParameterError
+from ..engine.progress import wrapped
 from ..storage import paths
 
 __all__ = ["DataError", "NoImages", "Offline", "choose", "check_set", "sha256"]
@@ -52,7 +52,7 @@ def choose(data, kind, real, drawn):
             instead = "drawn digits, not MNIST" if kind == "digits" else "drawn faces"
             paths.say(f"{error}. So these are {instead}.")
     images = images or drawn()
-    for line in textwrap.wrap(f"data: {images}", 95, subsequent_indent="      "):
+    for line in wrapped(f"data: {images}", 6):
         paths.say(line)
     return images
 

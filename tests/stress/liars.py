@@ -37,17 +37,20 @@ def of_arrays(change):
     return way
 
 
+def with_fractions(array):
+    """A copy that can hold NaN, of whole numbers, too."""
+    return array.astype(np.result_type(array, np.float32))
+
+
 @of_arrays
 def not_a_number(arrays, name):
-    arrays[name] = arrays[name].astype(
-        np.result_type(arrays[name], np.float32)
-    )  # whole numbers, too
+    arrays[name] = with_fractions(arrays[name])
     arrays[name].flat[0] = np.nan
 
 
 @of_arrays
 def infinite(arrays, name):
-    arrays[name] = arrays[name].astype(np.result_type(arrays[name], np.float32))
+    arrays[name] = with_fractions(arrays[name])
     arrays[name].flat[-1] = np.inf
 
 
@@ -179,6 +182,7 @@ TRAINING = [
     *RECORDS,
     *_values(["config"], [None, 5, "epochs", []]),
     *_values(["config", "lr"], [0.5]),
+    *_values(["config", "epochs"], [4]),
 ]
 
 

@@ -196,6 +196,7 @@ def read_checkpoint(folder):
         folder, settings, OPTIONAL, like=checkpoints.get_state(step)[0]
     )
     checkpoints.set_state(step, arrays, record["steps"])
+    del record["config"]["epochs"]  # a longer or shorter run may go on from it, to the same bits
     return of_arrays(arrays, record)
 
 
