@@ -185,3 +185,17 @@ def test_the_longest_committed_run_is_shown(tmp_path, monkeypatch, capsys):
     assert figure.get_size_inches() * 100 == pytest.approx((40, 20))
     assert show_longest("VAE_on_anime/6_*") is None
     assert "no committed run is here" in capsys.readouterr().out
+
+
+def test_a_rows_name_stands_beside_its_middle():
+    rows = {
+        name: np.full((2, 1, 20, 20), value, np.uint8) for name, value in (("a", 10), ("b", 20))
+    }
+    figure = figures.show_rows(rows, "drawn: two rows", scale=3)
+    page = np.asarray(figure.axes[0].images[0].get_array())[..., 0]
+    names = {text.get_text(): text.get_position() for text in figure.texts}
+    for name, value in (("a", 10), ("b", 20)):
+        shown = np.flatnonzero((page == value).any(axis=1))
+        assert len(shown) == 60 and (page == value).sum() == 2 * 60**2
+        assert (1 - names[name][1]) * len(page) == pytest.approx((shown[0] + shown[-1] + 1) / 2)
+    figures.d2l.plt.close(figure)

@@ -148,3 +148,11 @@ def test_other_workers_say_nothing(capfd):
         report.batch(1, 1.0)
         report.epoch()
     assert capfd.readouterr() == ("", "")
+
+
+def test_lines_fit_on_a_page_and_paths_stay_whole():
+    path = "/data/" + "long-name/" * 12
+    lines = progress.wrapped(f"data: {'digits, ' * 20}from {path} by hand", 6)
+    assert lines[0].startswith("data: ") and all(line.startswith(" " * 6) for line in lines[1:])
+    assert [line.strip() for line in lines if len(line) > 95] == [path]
+    assert " ".join(" ".join(lines).split()) == f"data: {'digits, ' * 20}from {path} by hand"

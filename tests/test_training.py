@@ -307,3 +307,13 @@ def test_with_someone_watching_there_is_a_bar_with_loss_and_speed(
     assert "images/s" in shown.err and "loss" in shown.err and "epoch" in shown.err
     [line] = shown.out.splitlines()
     assert line.startswith("epoch  39: loss")
+
+
+def test_mean_losses_count_every_image_once():
+    """By hand: losses 1, 2, 3 and 10 of four images in two minibatches, KLs 0, 0, 0 and 4."""
+    found = [
+        {"pixel_loss": mx.nd.array([1, 2, 3]), "kl": mx.nd.zeros(3)},
+        {"pixel_loss": mx.nd.array([10]), "kl": mx.nd.array([4])},
+    ]
+    means = training.mean_losses(found, 4, {"pixel_loss": 2.0, "kl": 3.0})
+    assert means == {"loss": 2 * 4.0 + 3 * 1.0, "pixel_loss": 4.0, "kl": 1.0}
