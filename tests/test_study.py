@@ -307,3 +307,19 @@ def test_a_misspelt_key_in_a_condition_is_named():
         match="'disc_wieght' is not a parameter of any notebook; did you mean 'disc_weight'",
     ):
         study.config_for({"disc": "DenseLogReg", "disc_wieght": 1.0}, 0, 1, "")
+
+
+def test_no_label_of_the_intervals_covers_another():
+    """With all measures and the study's longest names, on the page's width."""
+    row = {"mean": 0.0, "difference": 0.01, "low": -0.02, "high": 0.03}
+    names = ["plain VAE, unsharp mask", "+ both, resizing decoder"]
+    measures = {name: dict.fromkeys(figures.MEASURES, row) for name in names}
+    figure = figures.show_intervals(measures, "anime")
+    figure.canvas.draw()
+    boxes = [ax.xaxis.label.get_window_extent() for ax in figure.axes]
+    width, height = figure.get_size_inches() * figure.dpi
+    assert len(boxes) == 10
+    for i, box in enumerate(boxes):
+        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    figures.d2l.plt.close(figure)
