@@ -15,7 +15,7 @@ if os.environ.get("DMLC_ROLE", "worker") not in ("", "worker"):
     serve()  # or mxnet would, at its import, without a word
 import mxnet
 
-with denormals.denormals_as_zero():
+with denormals.denormals_as_zero(), threads.engine_unannounced():
     mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
 
 from .storage.codes import fit_codes

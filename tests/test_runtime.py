@@ -1,5 +1,6 @@
 """What is settled before MXNet computes."""
 
+import importlib.util
 import os
 import pathlib
 import platform
@@ -41,6 +42,54 @@ def test_threads_are_set_unless_the_user_did(monkeypatch):
         threads.settings()["OMP_NUM_THREADS"] == "3"
         and threads.settings()["MXNET_CPU_WORKER_NTHREADS"] == "1"
     )
+
+
+def fresh_import(**variables):
+    """What `import d2lvae` in a process of its own leaves in MXNET_ENGINE_TYPE, and says."""
+    environ = {key: value for key, value in os.environ.items() if key != "MXNET_ENGINE_TYPE"}
+    script = "import os, d2lvae; print(os.environ.get('MXNET_ENGINE_TYPE'))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip(), done.stderr
+
+
+def test_mxnet_computes_in_the_thread_that_calls_it_and_does_not_announce_that():
+    assert fresh_import() == ("NaiveEngine", "")
+
+
+def test_an_engine_that_the_user_names_is_taken():
+    assert fresh_import(MXNET_ENGINE_TYPE="ThreadedEngine") == ("ThreadedEngine", "")
+
+
+@pytest.mark.parametrize("wheel, engine", [("mxnet_cu112", None), ("mxnet", "NaiveEngine")])
+def test_mxnet_for_gpus_keeps_its_engine_and_so_does_one_of_several_workers(
+    tmp_path, monkeypatch, wheel, engine
+):
+    """They would wait for each operation; and workers inherit their launcher's environment."""
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / f"{wheel}-1.9.1.dist-info").mkdir()
+    (tmp_path / "mxnet" / "__init__.py").touch()
+    spec = importlib.util.spec_from_file_location("mxnet", tmp_path / "mxnet" / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setenv("MXNET_ENGINE_TYPE", "")  # so that it is put back in the end
+    del os.environ["MXNET_ENGINE_TYPE"]
+    monkeypatch.delenv("DMLC_ROLE", raising=False)
+    threads.settle()
+    assert os.environ.get("MXNET_ENGINE_TYPE") == engine
+    monkeypatch.setenv("DMLC_ROLE", "worker")
+    threads.settle()
+    assert "MXNET_ENGINE_TYPE" not in os.environ
+
+
+def test_what_else_is_said_while_the_engine_starts_is_passed_on(capfd):
+    with threads.engine_unannounced():
+        os.write(2, b"MXNet start using engine: any\nbad news\n")
+    assert capfd.readouterr().err == "bad news\n"
 
 
 @pytest.mark.parametrize(

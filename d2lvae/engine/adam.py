@@ -37,11 +37,6 @@ def _address(array):
     return pointer.value
 
 
-def _flat_view(array):
-    """An NDArray's own memory as a flat numpy array."""
-    return np.ctypeslib.as_array((ctypes.c_float * array.size).from_address(_address(array)))
-
-
 class Adam:
     """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
 
@@ -86,6 +81,7 @@ class Adam:
                 )
         self.projected_layers = projected_layers(net)
         self.on_cpu = self.weights[0].context.device_type == "cpu"
+        self.views = {}  # of memory, by its address and size
         self.set_state({}, 0)
 
     def step(self, batch_size):
@@ -108,11 +104,18 @@ class Adam:
         lr = self.lr * math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
         with denormals.denormals_as_zero():
-            for views, *arrays in zip(self.views, self.weights, self.gradients):
-                for i, array in enumerate(arrays):
-                    if _address(array) != views[i].ctypes.data:
-                        views[i] = _flat_view(array)
-                _adam(*views, *numbers)
+            for weight, gradient, moments in zip(self.weights, self.gradients, self.moment_views):
+                size = moments[0].size
+                views = self._view(weight, size), self._view(gradient, size)
+                _adam(*views, *moments, *numbers)
+
+    def _view(self, array, size):
+        """An NDArray's own memory as a flat numpy array, wherever it is now."""
+        place = _address(array), size
+        if place not in self.views:
+            memory = (ctypes.c_float * size).from_address(place[0])
+            self.views[place] = np.ctypeslib.as_array(memory)
+        return self.views[place]
 
     def _step_elsewhere(self, batch_size):
         self.rule.rescale_grad = 1 / batch_size
@@ -139,7 +142,6 @@ class Adam:
             moments[("mean", "var").index(kind)][:] = mx.nd.array(value)
         mx.nd.waitall()
         if self.on_cpu:
-            self.views = [
-                [_flat_view(array) for array in (weight, gradient, *moments)]
-                for weight, gradient, moments in zip(self.weights, self.gradients, self.moments)
+            self.moment_views = [
+                [self._view(each, each.size) for each in pair] for pair in self.moments
             ]

@@ -53,7 +53,8 @@ def unit_images(images, ctx):
 
     numpy divides: two operations in the engine would delay each step.
     """
-    return on_device(images.astype(np.float32) / np.float32(255), ctx)
+    unit = np.divide(images, np.float32(255), dtype=np.float32, order="C")
+    return mx.nd.from_numpy(unit, zero_copy=True).as_in_context(ctx)
 
 
 def check_unit_range(images):

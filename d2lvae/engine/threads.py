@@ -3,12 +3,16 @@
 They are settled before `import mxnet`.
 """
 
+import contextlib
+import importlib.util
 import os
 import pathlib
 import re
+import sys
 import time
 
-__all__ = ["ThreadsError", "Neighbours", "seconds_waited", "settle", "settings", "usable_cores"]
+__all__ = ["ThreadsError", "Neighbours", "engine_unannounced", "seconds_waited"]
+__all__ += ["settle", "settings", "usable_cores"]
 
 VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 MOST = 1024  # threads that anybody may ask for
@@ -27,6 +31,12 @@ def settle():
     care.  OMP_NUM_THREADS stays as it is if the user has set it; of a list for nested regions
     (`4,2`) the first number counts.  One worker is needed in any case: MXNet 1.9 writes BatchNorm's
     running statistics without telling its other workers.
+
+    Without GPUs and other machines to wait for, MXNet computes in the thread that calls it
+    (`NaiveEngine`): a worker of its own, Python, and OpenMP's threads would be one thread more than
+    there are cores, and wait for each other.  MXNET_ENGINE_TYPE stays as it is if the user has set
+    it; but one of several workers, to whom others answer in their own time, needs an engine that
+    waits.
 
     Raises
     ------
@@ -47,6 +57,35 @@ def settle():
         )
     os.environ["OMP_NUM_THREADS"] = str(int(numbers[0]))
     os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
+    if "DMLC_ROLE" not in os.environ and not _for_gpus():
+        os.environ.setdefault("MXNET_ENGINE_TYPE", "NaiveEngine")
+    elif "DMLC_ROLE" in os.environ and os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
+        del os.environ["MXNET_ENGINE_TYPE"]  # the launcher's own
+
+
+def _for_gpus():
+    """Whether the MXNet that is installed was built for GPUs, such as mxnet-cu112."""
+    found = importlib.util.find_spec("mxnet")
+    return bool(found) and any(pathlib.Path(found.origin).parents[1].glob("mxnet_cu*.dist-info"))
+
+
+@contextlib.contextmanager
+def engine_unannounced():
+    """In this block MXNet's engine starts, but does not write its name to stderr."""
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    stderr = os.dup(2)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        with open(reading, "rb") as written:
+            for line in written:
+                if b"MXNet start using engine" not in line:
+                    os.write(2, line)
+        os.close(stderr)
 
 
 def settings():
