@@ -47,6 +47,7 @@ KEEP_FREED_MEMORY = {  # glibc would unmap what every step allocates anew
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "MALLOC_TOP_PAD_": str(2**28),
 }
+MXNETS_ENGINE = {"MXNET_ENGINE_TYPE": "ThreadedEnginePerDevice"}  # its own choice
 
 
 class Worker:
@@ -139,6 +140,7 @@ def environment_of(way):
         return {
             "OMP_NUM_THREADS": str(max(1, os.cpu_count() // 2)),
             "MXNET_CPU_WORKER_NTHREADS": "1",
+            **MXNETS_ENGINE,
         }
     if peers.is_peer(way):
         return KEEP_FREED_MEMORY

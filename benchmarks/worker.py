@@ -37,17 +37,6 @@ def peak_megabytes():
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def start_mxnet_first():
-    """Start MXNet's threads before the project can make them flush denormals."""
-    package = pathlib.Path(__file__).resolve().parent.parent / "d2lvae" / "engine"
-    sys.path.insert(0, str(package))
-    __import__("threads").settle()
-    sys.path.pop(0)
-    import mxnet as mx
-
-    mx.nd.zeros(1).wait_to_read()
-
-
 def make_steps(way, name, images, batch_size):
     if way == "jax":
         import jax_steps
@@ -59,8 +48,6 @@ def make_steps(way, name, images, batch_size):
         return torch_steps.steps(
             name, images, batch_size, "compiled" in way, "channels_last" in way
         ), lambda: None
-    if way == "without flushed denormals":
-        start_mxnet_first()
     import gluon_steps
 
     if way.startswith("without "):

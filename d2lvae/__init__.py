@@ -4,7 +4,7 @@ __version__ = "0.2.0"  # before the imports: runs.py records it
 
 import os
 
-from .engine import denormals, threads
+from .engine import threads
 from .storage import paths
 
 paths.check_clone()
@@ -15,8 +15,8 @@ if os.environ.get("DMLC_ROLE", "worker") not in ("", "worker"):
     serve()  # or mxnet would, at its import, without a word
 import mxnet
 
-with denormals.denormals_as_zero(), threads.engine_unannounced():
-    mxnet.nd.zeros(1).wait_to_read()  # starts the engine's threads
+with threads.engine_unannounced():
+    mxnet.nd.zeros(1).wait_to_read()  # starts the engine
 
 from .storage.codes import fit_codes
 from .storage.nets import load_net, save_net

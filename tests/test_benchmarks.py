@@ -112,13 +112,13 @@ def test_jax_takes_the_same_steps(name, tmp_path):
     # Adam's first change is about lr times the gradient's sign.  In the ResNet, with BatchNorm over
     # 32 numbers, weights changed by 1e-7 change JAX's own second losses by 5 %: only its first are
     # compared, and less closely, as the adversarial loss comes after the discriminator's update.
-    steps, rel = (1, 1e-2) if name == "anime_convvae_resnet" else (2, 1e-3)
+    steps, rel = (1, 1e-2) if name == "anime_convvae_resnet" else (2, 3e-3)
     for our, their in list(zip(ours, theirs))[:steps]:
         assert their == pytest.approx(our, rel=rel, abs=1e-3)  # nats of 8 images: some losses are 0
 
 
 @pytest.mark.parametrize(
-    "way", ["ours", "original", "without flushed denormals", pytest.param("jax", marks=needs_jax)]
+    "way", ["ours", "original", "without sums as products", pytest.param("jax", marks=needs_jax)]
 )
 def test_a_worker_trains_when_told_to(way, tmp_path):
     np.save(

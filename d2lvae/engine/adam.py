@@ -8,7 +8,6 @@ import numba
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from . import denormals
 from .layers import projected_layers
 
 __all__ = ["Adam"]
@@ -103,11 +102,10 @@ class Adam:
         mx.nd.waitall()  # nobody else may read or lay out the weights meanwhile
         lr = self.lr * math.sqrt(1 - BETA2**self.steps) / (1 - BETA1**self.steps)
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
-        with denormals.denormals_as_zero():
-            for weight, gradient, moments in zip(self.weights, self.gradients, self.moment_views):
-                size = moments[0].size
-                views = self._view(weight, size), self._view(gradient, size)
-                _adam(*views, *moments, *numbers)
+        for weight, gradient, moments in zip(self.weights, self.gradients, self.moment_views):
+            size = moments[0].size
+            views = self._view(weight, size), self._view(gradient, size)
+            _adam(*views, *moments, *numbers)
 
     def _view(self, array, size):
         """An NDArray's own memory as a flat numpy array, wherever it is now."""
