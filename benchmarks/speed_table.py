@@ -107,7 +107,7 @@ def draw_chart(results, path):
                 label = None if kind in known else kind
                 axes.barh(y, to_best, 0.15, color=colour, edgecolor="black", linewidth=0.5,
                           label=label)  # fmt: skip
-                axes.text(to_best + 0.02, y, f"{speed:,.0f}", va="center", fontsize=7)
+                axes.text(to_best + 0.02, y, f"{speed:,.0f}", va="center", fontsize=9)
     labels = [name.replace("_", " ", 1).replace("_", "\n") for name in names]
     axes.set_yticks(np.arange(len(names)), labels)
     axes.axvline(1, color="black", linewidth=1)
@@ -119,7 +119,8 @@ def draw_chart(results, path):
     )
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
     kinds = [kind for kind in COLOURS if kind in handles]
-    axes.legend([handles[kind] for kind in kinds], kinds, loc="lower right")
+    place = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.07), "ncol": 3}
+    axes.legend([handles[kind] for kind in kinds], kinds, **place)
     fig.tight_layout()
     fig.savefig(path, dpi=100)
     plt.close(fig)

@@ -35,8 +35,8 @@ def settle():
     Without GPUs and other machines to wait for, MXNet computes in the thread that calls it
     (`NaiveEngine`): a worker of its own, Python, and OpenMP's threads would be one thread more than
     there are cores, and wait for each other.  MXNET_ENGINE_TYPE stays as it is if the user has set
-    it; but one of several workers, to whom others answer in their own time, needs an engine that
-    waits.
+    it, as a program must whose threads call MXNet at the same time.  One of several workers, to
+    whom others answer in their own time, needs an engine that waits.
 
     Raises
     ------
