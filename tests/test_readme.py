@@ -222,6 +222,40 @@ def test_the_makefile_runs_what_the_tables_show(target):
     }
 
 
+RECORDED = (0, 1, 4, 9, 19, 40, 49, 99, 199)  # epochs of which the original wrote the loss
+TRAINED = {
+    "dense VAE": "DenseVAE_on_anime/512_5_1024_50",
+    "dense VAE + logistic regression": ("DenseVAE_DenseLogReg_on_anime/512_5_1024_1_1024_50_10"),
+    "ConvVAE, 512 latents": "ConvVAE_on_anime/512_32_50",
+    "ConvVAE, 256 latents": "ConvVAE_on_anime/256_16_200",
+    "ConvVAE + ConvDisc": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10",
+    "ConvVAE + ResNet-18": "ConvVAE_ResNet_on_anime/256_16_5_10",
+}
+
+
+def test_the_losses_as_the_training_goes_on():
+    found = {}
+    for line in section(RESULTS, "As the training goes on").splitlines():
+        if "| here |" in line:
+            name, _, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+            found[name] = cells
+    expected = {}
+    for name, folder in TRAINED.items():
+        with open(ROOT / "results" / "images" / folder / "history.csv") as file:
+            rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+        for key, label, digits in (("loss", "", 0), ("disc_loss", ", the discriminator's", 2)):
+            if key in rows[0]:
+                expected[name + label] = [
+                    f"{float(rows[epoch][key]):,.{digits}f}" if epoch in rows else ""
+                    for epoch in RECORDED
+                ]
+    assert found == expected
+    gain = float(expected["ConvVAE, 256 latents"][6].replace(",", "")) - float(
+        expected["ConvVAE, 256 latents"][8].replace(",", "")
+    )
+    assert f"gains {gain:.0f} nats in its last 150 epochs" in RESULTS
+
+
 def test_the_price_in_pixels_on_the_test_set():
     costs = [
         json.loads((ROOT / "results" / "images" / RUNS[name] / "metrics.json").read_text())[
