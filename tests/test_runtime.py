@@ -57,8 +57,11 @@ def test_mxnet_for_gpus_keeps_its_engine_and_so_does_one_of_several_workers(
     monkeypatch.setenv("MXNET_ENGINE_TYPE", "")  # so that it is put back in the end
     del os.environ["MXNET_ENGINE_TYPE"]
     monkeypatch.delenv("DMLC_ROLE", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")
+    del os.environ["GOMP_SPINCOUNT"]
     threads.settle()
     assert os.environ.get("MXNET_ENGINE_TYPE") == engine
+    assert os.environ.get("GOMP_SPINCOUNT") == (engine and "1000")  # a long spin starves others
     monkeypatch.setenv("DMLC_ROLE", "worker")
     threads.settle()
     assert "MXNET_ENGINE_TYPE" not in os.environ

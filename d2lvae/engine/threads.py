@@ -38,6 +38,10 @@ def settle():
     it, as a program must whose threads call MXNet at the same time.  One of several workers, to
     whom others answer in their own time, needs an engine that waits.
 
+    OpenMP's threads then spin only briefly before they sleep (GOMP_SPINCOUNT, unless it is set).
+    Two that spin for long may end up on one core, beside a busy neighbour on the other, and a step
+    takes forty times as long; asleep they are woken on a core that is free.
+
     Raises
     ------
     ThreadsError
@@ -59,6 +63,7 @@ def settle():
     os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
     if "DMLC_ROLE" not in os.environ and not _for_gpus():
         os.environ.setdefault("MXNET_ENGINE_TYPE", "NaiveEngine")
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     elif "DMLC_ROLE" in os.environ and os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
         del os.environ["MXNET_ENGINE_TYPE"]  # the launcher's own
 
