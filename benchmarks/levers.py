@@ -2,7 +2,8 @@
 
     python benchmarks/levers.py [--rounds 5]      (10 minutes on two idle cores)
 
-Every experiment is measured as it is and without each lever that it has, in turns.  Printed is the speed as it is over the speed without the lever: 1.20 means that it makes the step 1.2 times as fast.
+Every experiment is measured as it is and without each lever that it has, in turns.  Printed is the
+speed as it is over the speed without the lever: 1.20 means that it makes the step 1.2 times as fast.
 """
 
 import argparse

@@ -71,7 +71,7 @@ def learn(step, images, group=SINGLE, alone=False):
         Losses by name, nats per image, of this process's images, as NDArrays (N,).
     """
     shard, number = group.shard(len(images))
-    ctx, noise = step.trainers["vae"].weights[0].context, []
+    ctx, noise = step.trainers["vae"].ctx, []  # `vae.ctx` would list all parameters
     if group.size > 1:  # together the processes draw what one would draw
         shape = len(images), step.vae.num_latents
         count = 1 if alone else step.num_noises

@@ -291,6 +291,10 @@ def median_ratio(rates, way, other):
     return np.median(np.divide(rates[way], rates[other]))
 
 
+def best_torch(rates):
+    return max((w for w in rates if w.startswith("pytorch")), key=lambda w: np.median(rates[w]))
+
+
 def test_speed_table():
     found, machine = speeds("train_step")
     ceiling = json.loads((BENCHMARKS / "train_step.json").read_text())["ceiling"]
@@ -298,7 +302,7 @@ def test_speed_table():
     assert list(rows) == EXPERIMENTS == list(found)
     for name, cells in rows.items():
         medians = {way: np.median(rates) for way, rates in found[name].items()}
-        torch = max((way for way in medians if way.startswith("pytorch")), key=medians.get)
+        torch = best_torch(found[name])
         ratios.append(median_ratio(found[name], "ours", max((torch, "jax"), key=medians.get)))
         expected = [f"{medians['ours']:,.0f}"]
         expected += [f"{medians[torch]:,.0f} ({torch[len('pytorch '):]})", f"{medians['jax']:,.0f}"]
@@ -330,15 +334,7 @@ def test_the_times_at_full_length():
 def test_the_speeds_with_avx512_are_of_the_version_that_the_page_names():
     found, machine = speeds("train_step_avx512")
     to_torch = {
-        name: median_ratio(
-            rates,
-            "ours",
-            max(
-                (way for way in rates if way.startswith("pytorch")),
-                key=lambda w: np.median(rates[w]),
-            ),
-        )
-        for name, rates in found.items()
+        name: median_ratio(rates, "ours", best_torch(rates)) for name, rates in found.items()
     }
     words = f"{min(to_torch.values()):.2f} to {max(to_torch.values()):.2f} of the best PyTorch"
     assert machine["d2lvae"] == "0.1.0" and words in SPEED

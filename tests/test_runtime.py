@@ -22,6 +22,13 @@ def test_threads_are_set_unless_the_user_did(monkeypatch):
     )
 
 
+def unset(monkeypatch, *names):
+    """Away, also if `settle` sets them; put back in the end."""
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 def fresh_import(**variables):
     """What `import d2lvae` in a process of its own leaves in MXNET_ENGINE_TYPE, and says."""
     environ = {key: value for key, value in os.environ.items() if key != "MXNET_ENGINE_TYPE"}
@@ -54,17 +61,35 @@ def test_mxnet_for_gpus_keeps_its_engine_and_so_does_one_of_several_workers(
     (tmp_path / "mxnet" / "__init__.py").touch()
     spec = importlib.util.spec_from_file_location("mxnet", tmp_path / "mxnet" / "__init__.py")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    monkeypatch.setenv("MXNET_ENGINE_TYPE", "")  # so that it is put back in the end
-    del os.environ["MXNET_ENGINE_TYPE"]
-    monkeypatch.delenv("DMLC_ROLE", raising=False)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "")
-    del os.environ["GOMP_SPINCOUNT"]
+    unset(monkeypatch, "MXNET_ENGINE_TYPE", "DMLC_ROLE", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     threads.settle()
     assert os.environ.get("MXNET_ENGINE_TYPE") == engine
-    assert os.environ.get("GOMP_SPINCOUNT") == (engine and "1000")  # a long spin starves others
+    assert os.environ.get("GOMP_SPINCOUNT") == (engine and "1000")
     monkeypatch.setenv("DMLC_ROLE", "worker")
     threads.settle()
     assert "MXNET_ENGINE_TYPE" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("OMP_WAIT_POLICY", "passive"),
+        ("MXNET_ENGINE_TYPE", "ThreadedEngine"),
+        ("GOMP_SPINCOUNT", "5"),
+    ],
+)
+def test_how_threads_wait_is_the_users_to_say(monkeypatch, name, value):
+    """GOMP_SPINCOUNT would overrule OMP_WAIT_POLICY."""
+    unset(monkeypatch, "MXNET_ENGINE_TYPE", "DMLC_ROLE", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    monkeypatch.setenv(name, value)
+    threads.settle()
+    assert os.environ[name] == value
+    assert os.environ.get("GOMP_SPINCOUNT") == (value if name == "GOMP_SPINCOUNT" else None)
+
+
+def test_stderr_may_be_closed():
+    script = f"{sys.executable} -W ignore -c 'import d2lvae; print(1)' 2>&-"
+    assert subprocess.run(script, shell=True, stdout=subprocess.PIPE).stdout == b"1\n"
 
 
 def test_what_else_is_said_while_the_engine_starts_is_passed_on(capfd):

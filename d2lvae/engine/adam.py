@@ -1,6 +1,7 @@
 """Adam, in one pass over the memory."""
 
 import ctypes
+import functools
 import math
 
 import mxnet as mx
@@ -34,6 +35,17 @@ def _address(array):
     pointer = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     return pointer.value
+
+
+@functools.lru_cache(maxsize=4096)
+def _memory(address, size):
+    """As a flat float32 numpy array."""
+    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
+
+
+def _flat_view(array, size):
+    """An NDArray's own memory, wherever it is now."""
+    return _memory(_address(array), size)
 
 
 class Adam:
@@ -79,8 +91,8 @@ class Adam:
                     f"{parameter.name} is {found}; Adam is for float32 (leave out net.cast)"
                 )
         self.projected_layers = projected_layers(net)
-        self.on_cpu = self.weights[0].context.device_type == "cpu"
-        self.views = {}  # of memory, by its address and size
+        self.ctx = self.weights[0].context
+        self.on_cpu = self.ctx.device_type == "cpu"
         self.set_state({}, 0)
 
     def step(self, batch_size):
@@ -104,16 +116,8 @@ class Adam:
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
         for weight, gradient, moments in zip(self.weights, self.gradients, self.moment_views):
             size = moments[0].size
-            views = self._view(weight, size), self._view(gradient, size)
+            views = _flat_view(weight, size), _flat_view(gradient, size)
             _adam(*views, *moments, *numbers)
-
-    def _view(self, array, size):
-        """An NDArray's own memory as a flat numpy array, wherever it is now."""
-        place = _address(array), size
-        if place not in self.views:
-            memory = (ctypes.c_float * size).from_address(place[0])
-            self.views[place] = np.ctypeslib.as_array(memory)
-        return self.views[place]
 
     def _step_elsewhere(self, batch_size):
         self.rule.rescale_grad = 1 / batch_size
@@ -141,5 +145,5 @@ class Adam:
         mx.nd.waitall()
         if self.on_cpu:
             self.moment_views = [
-                [self._view(each, each.size) for each in pair] for pair in self.moments
+                [_flat_view(each, each.size) for each in pair] for pair in self.moments
             ]

@@ -8,13 +8,13 @@ import importlib.util
 import os
 import pathlib
 import re
-import sys
 import time
 
 __all__ = ["ThreadsError", "Neighbours", "engine_unannounced", "seconds_waited"]
 __all__ += ["settle", "settings", "usable_cores"]
 
 VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+ONE_THREAD = "NaiveEngine"  # as MXNet calls it
 MOST = 1024  # threads that anybody may ask for
 GIVEN = os.environ.get("OMP_NUM_THREADS", "").strip()  # as the user has set it, before `settle`
 
@@ -31,16 +31,6 @@ def settle():
     care.  OMP_NUM_THREADS stays as it is if the user has set it; of a list for nested regions
     (`4,2`) the first number counts.  One worker is needed in any case: MXNet 1.9 writes BatchNorm's
     running statistics without telling its other workers.
-
-    Without GPUs and other machines to wait for, MXNet computes in the thread that calls it
-    (`NaiveEngine`): a worker of its own, Python, and OpenMP's threads would be one thread more than
-    there are cores, and wait for each other.  MXNET_ENGINE_TYPE stays as it is if the user has set
-    it, as a program must whose threads call MXNet at the same time.  One of several workers, to
-    whom others answer in their own time, needs an engine that waits.
-
-    OpenMP's threads then spin only briefly before they sleep (GOMP_SPINCOUNT, unless it is set).
-    Two that spin for long may end up on one core, beside a busy neighbour on the other, and a step
-    takes forty times as long; asleep they are woken on a core that is free.
 
     Raises
     ------
@@ -61,11 +51,27 @@ def settle():
         )
     os.environ["OMP_NUM_THREADS"] = str(int(numbers[0]))
     os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
-    if "DMLC_ROLE" not in os.environ and not _for_gpus():
-        os.environ.setdefault("MXNET_ENGINE_TYPE", "NaiveEngine")
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    elif "DMLC_ROLE" in os.environ and os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
-        del os.environ["MXNET_ENGINE_TYPE"]  # the launcher's own
+    _choose_engine()
+
+
+def _choose_engine():
+    """MXNet computes in the thread that calls it, without GPUs and other workers to wait for.
+
+    MXNet's usual engine has a thread of its own: with Python's and OpenMP's that is one more than
+    two cores have, and they wait for each other.  OpenMP's threads then spin only briefly before
+    they sleep.  Two that spin for long stay on one core beside a busy program on the other, and
+    wait for each other there (benchmarks/neighbours.py); asleep, they are woken where there is
+    room.
+
+    What the user has set stays.  A program whose threads call MXNet at the same time, or an MXNet
+    for GPUs that is not called mxnet-cu..., needs MXNET_ENGINE_TYPE=ThreadedEnginePerDevice.
+    """
+    if "DMLC_ROLE" in os.environ:  # whose launcher may have chosen for itself
+        if os.environ.get("MXNET_ENGINE_TYPE") == ONE_THREAD:
+            del os.environ["MXNET_ENGINE_TYPE"]
+    elif not _for_gpus() and os.environ.setdefault("MXNET_ENGINE_TYPE", ONE_THREAD) == ONE_THREAD:
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _for_gpus():
@@ -77,20 +83,23 @@ def _for_gpus():
 @contextlib.contextmanager
 def engine_unannounced():
     """In this block MXNet's engine starts, but does not write its name to stderr."""
-    sys.stderr.flush()
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed: nobody reads it
+        yield
+        return
     reading, writing = os.pipe()
-    stderr = os.dup(2)
     os.dup2(writing, 2)
     os.close(writing)
     try:
         yield
     finally:
         os.dup2(stderr, 2)
+        os.close(stderr)
         with open(reading, "rb") as written:
             for line in written:
                 if b"MXNet start using engine" not in line:
                     os.write(2, line)
-        os.close(stderr)
 
 
 def settings():
