@@ -230,6 +230,30 @@ def test_weights_that_inference_laid_out_anew_are_updated_where_they_are():
         ), name
 
 
+def test_adam_finds_weights_that_were_looked_at_after_their_gradients():
+    """A loop of one's own may reconstruct between backward and the update."""
+
+    def trained(look_between):
+        vae = d2lvae.ConvVAE(16, 16, SMALL)
+        d2lvae.initialize(vae, 0)
+        optimizer = Adam(vae, 1e-2)
+        images = synthetic_faces.draw_faces(16, image_size=32)[0]
+        X = mx.nd.array(images).astype("float32") / 255
+        for number in range(3):
+            mx.random.seed(number)
+            with autograd.record():
+                loss = (vae(X)[0] ** 2).sum()
+            loss.backward()
+            if look_between:
+                vae.reconstruct(X)
+            optimizer.step(16)
+        return get_weights(vae)
+
+    looked, blind = trained(True), trained(False)
+    for name in blind:
+        np.testing.assert_allclose(looked[name], blind[name], rtol=1e-3, atol=1e-5)
+
+
 def test_pytorch_beside_mxnet_does_not_keep_gluoncv_away(tmp_path):
     """gluoncv raises at import where it finds PyTorch 2, which is none of our business."""
     (tmp_path / "torch").mkdir()
