@@ -15,6 +15,7 @@ from d2lvae.engine import bfloat16, layers
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import hybridize
+from d2lvae.engine.operators import unit_images
 from d2lvae.sources import synthetic_digits, synthetic_faces
 from d2lvae.steps import AdversarialStep, VAEStep
 from d2lvae.storage import records
@@ -228,6 +229,15 @@ def test_weights_that_inference_laid_out_anew_are_updated_where_they_are():
         assert (
             np.abs(looked[name] - blind[name]).max() <= 1e-4 * np.abs(blind[name]).max() + 1e-6
         ), name
+
+
+def test_unit_images_of_any_layout_and_the_images_stay_the_callers():
+    channels_last = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    images = channels_last.transpose(0, 3, 1, 2)
+    found = unit_images(images, mx.cpu())
+    np.testing.assert_array_equal(found.asnumpy(), images.astype(np.float32) / np.float32(255))
+    images[0, 0, 0, 0] = 255  # still to be written to, and nobody else's
+    assert found[0, 0, 0, 0].asscalar() == 0
 
 
 def test_adam_finds_weights_that_were_looked_at_after_their_gradients():
