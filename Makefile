@@ -39,12 +39,13 @@ test: $(READY)  ## run all tests: ruff, the package's and every notebook
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(READY)  ## measure speed beside JAX's, and PyTorch's if it is installed (40 minutes on an otherwise idle machine)
+bench: $(READY)  ## measure speed beside JAX's, and PyTorch's if it is installed (an hour on an otherwise idle machine)
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/levers.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/neighbours.py
 
 stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only disks (6 minutes)
 	$(BIN)/python tests/stress/kills.py

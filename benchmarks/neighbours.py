@@ -1,55 +1,83 @@
-"""How long threads wait for a processor, alone and beside other programs: what `d2lvae.engine.threads.Neighbours` goes by.
+"""What a busy neighbour costs, by how MXNet's engine and OpenMP's threads wait.
 
-    python benchmarks/neighbours.py        (half a minute on an otherwise idle machine)
+    python benchmarks/neighbours.py        (two minutes on an otherwise idle machine)
 
-ConvVAE + ConvDisc on 1,024 drawn faces, a few epochs, first alone and then beside one endless loop.
+Two experiments, first alone and then beside one endless loop, with what this project sets (see
+`d2lvae/engine/threads.py`) and with other settings.  `threads waited` is the share of the time that
+threads were ready to run and had no core: `Neighbours` goes by it.
 """
 
+import json
+import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
 
-import d2lvae
-from d2lvae.engine import threads
+from experiments import BATCH
+from train_step import MXNETS_ENGINE, RESULTS, Worker, draw_images, images_of, machine
 
-EPOCHS = 4
+SETTINGS = {
+    "as the project sets them": {},
+    "threads spin for long": {"GOMP_SPINCOUNT": "300000"},
+    "MXNet's usual engine": MXNETS_ENGINE,
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+NAMES = "mnist_densevae_bce", "anime_convvae_convdisc"
+ROUNDS, SECONDS = 7, 1.0
 
 
-def train(images, results_dir):
-    """Images/s and the share of its time that threads waited, medians of the epochs but the first."""
-    looks = []
-    advice = threads.Neighbours.advice
+def seconds_waited(pid):
+    """Seconds that a process's threads were ready to run and were kept waiting."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
 
-    def spied(self):
-        then, before = self.began
-        words = advice(self)
-        looks.append((self.began[1] - before) / (self.began[0] - then))
-        return words
 
-    threads.Neighbours.advice = spied
-    try:
-        config = d2lvae.Config(
-            num_train=len(images.train), epochs=EPOCHS, disc_weight=10.0, results_dir=results_dir
-        )
-        run = d2lvae.fit(d2lvae.ConvVAE(256, 16), images, config, d2lvae.ConvDisc(16))
-    finally:
-        threads.Neighbours.advice = advice
-    speeds = [record["images_per_second"] for record in run.history[1:]]
-    return sorted(speeds)[len(speeds) // 2], sorted(looks[1:])[len(speeds) // 2]
+def measure(workers):
+    """Images/s and the share of the time that threads waited, of each worker; medians of turns."""
+    for worker in workers.values():
+        worker.run(8)
+    steps = {key: max(4, int(SECONDS * 8 / worker.run(8))) for key, worker in workers.items()}
+    found = {key: [] for key in workers}
+    for _ in range(ROUNDS):
+        for key, worker in workers.items():
+            before = seconds_waited(worker.process.pid)
+            seconds = worker.run(steps[key])
+            waited = seconds_waited(worker.process.pid) - before
+            found[key].append((BATCH * steps[key] / seconds, waited / seconds))
+    return {key: [statistics.median(each) for each in zip(*turns)] for key, turns in found.items()}
 
 
 def main():
-    images = d2lvae.load_faces("drawn", 1_024)
+    results = {"machine": machine(), "found": {}}
     with tempfile.TemporaryDirectory() as folder:
-        alone = train(images, f"{folder}/alone")
-        neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        try:
-            beside = train(images, f"{folder}/beside")
-        finally:
-            neighbour.kill()
-            neighbour.wait()
-    for name, (speed, share) in (("alone", alone), ("beside an endless loop", beside)):
-        print(f"{name}: {speed:,.0f} images/s, threads waited {share:.0%} of the time")
+        draw_images(pathlib.Path(folder))
+        for name in NAMES:
+            images = images_of(name, pathlib.Path(folder))
+            workers = {
+                key: Worker("ours", name, images, BATCH, **variables)
+                for key, variables in SETTINGS.items()
+            }
+            alone = measure(workers)
+            neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            try:
+                beside = measure(workers)
+            finally:
+                neighbour.kill()
+                neighbour.wait()
+            for worker in workers.values():
+                worker.close()
+            results["found"][name] = {
+                key: {"alone": alone[key], "beside": beside[key]} for key in workers
+            }
+            for key, found in results["found"][name].items():
+                words = [
+                    f"{where} {speed:8,.0f} images/s, threads waited {share:4.0%}"
+                    for where, (speed, share) in found.items()
+                ]
+                print(f"{name:24} {key:26}", *words, flush=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "neighbours.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

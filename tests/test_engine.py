@@ -12,6 +12,7 @@ import pytest
 from d2lvae import training
 from d2lvae.config import validate
 from d2lvae.engine import bfloat16, layers
+from d2lvae.engine import adam
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import hybridize
@@ -191,12 +192,13 @@ def test_adam_by_hand():
         np.testing.assert_allclose(net.weight.data().asnumpy().ravel(), w, rtol=1e-5)
 
 
-def test_adam_on_the_cpu_is_mxnets_adam():
-    nets = [one_weight(np.linspace(-1, 1, 1001)) for _ in range(2)]
+@pytest.mark.parametrize("size", [1001, adam.LARGE + 1])  # by one core, by all
+def test_adam_on_the_cpu_is_mxnets_adam(size):
+    nets = [one_weight(np.linspace(-1, 1, size)) for _ in range(2)]
     ours, theirs = [Adam(net, 1e-2) for net in nets]
     rng = np.random.default_rng(0)
     for _step in range(20):
-        gradient = mx.nd.array(rng.normal(size=(1001, 1)) * 10.0 ** rng.integers(-12, 3))
+        gradient = mx.nd.array(rng.normal(size=(size, 1)) * 10.0 ** rng.integers(-12, 3))
         for net in nets:
             net.weight.grad()[:] = gradient
         ours.step(7)

@@ -47,6 +47,37 @@ def test_mxnet_computes_in_the_thread_that_calls_it_and_does_not_announce_that()
     assert fresh_import() == ("NaiveEngine", "")
 
 
+SAME_ON_TWO_CORES = """
+import d2lvae, numba, numpy as np
+from d2lvae.engine import adam
+numbers = [np.float32(x) for x in (1 / 7, 1e-3, 0.9, 0.999, 1e-8)]
+arrays = [np.random.default_rng(i).random(adam.LARGE + 13, np.float32) for i in range(4)]
+others = [array.copy() for array in arrays]
+adam._update_on_all_cores(*arrays, *numbers)
+adam._update_on_one_core(*others, *numbers)
+print(numba.get_num_threads(), all(map(np.array_equal, arrays, others)))
+"""
+
+
+@pytest.mark.parametrize(
+    "variables, threads",
+    [
+        ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 1),  # as a child inherits it
+        ({"OMP_NUM_THREADS": "2", "MXNET_ENGINE_TYPE": "ThreadedEngine"}, 1),
+    ],
+)
+def test_adam_has_mxnets_threads_in_their_thread_and_the_same_numbers(variables, threads):
+    """numba would set the number of OpenMP's threads to its own; beside an engine's thread it would have two more."""
+    environ = {key: value for key, value in os.environ.items() if key != "MXNET_ENGINE_TYPE"}
+    said = subprocess.check_output(
+        [sys.executable, "-W", "ignore", "-c", SAME_ON_TWO_CORES],
+        env={**environ, **variables},
+        text=True,
+    )
+    assert said.split() == [str(threads), "True"]
+
+
 def test_an_engine_that_the_user_names_is_taken():
     assert fresh_import(MXNET_ENGINE_TYPE="ThreadedEngine") == ("ThreadedEngine", "")
 

@@ -1,58 +1,43 @@
 """Adam, in one pass over the memory."""
 
-import ctypes
-import functools
 import math
 
 import mxnet as mx
 import numba
 import numpy as np
-from mxnet.base import _LIB, check_call
 
 from .layers import projected_layers
+from .operators import flat_view
 
 __all__ = ["Adam"]
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
-@numba.njit(fastmath={"contract", "arcp"}, error_model="numpy")
-def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
-    """One update in place; every argument float32, so that the loop becomes vector instructions.
+LARGE = 2**14  # numbers from which on a second core pays
 
-    All of fastmath would be no faster and less exact: three digits of `var` would cancel.
-    """
+
+def _update(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
+    """One update in place; every argument float32, so that the loop becomes vector instructions."""
     one = np.float32(1)
-    for i in range(weight.size):
+    for i in numba.prange(weight.size):
         g = gradient[i] * scale
         mean[i] = beta1 * mean[i] + (one - beta1) * g
         var[i] = beta2 * var[i] + (one - beta2) * g * g
         weight[i] -= lr * mean[i] / (np.sqrt(var[i]) + epsilon)
 
 
-def _address(array):
-    """Where an NDArray's numbers are, in their usual order, which MXNet may have changed."""
-    pointer = ctypes.c_void_p()
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    return pointer.value
-
-
-@functools.lru_cache(maxsize=4096)
-def _memory(address, size):
-    """As a flat float32 numpy array."""
-    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
-
-
-def _flat_view(array, size):
-    """An NDArray's own memory, wherever it is now."""
-    return _memory(_address(array), size)
+# All of fastmath would be no faster and less exact: three digits of `var` would cancel.
+OPTIONS = {"fastmath": {"contract", "arcp"}, "error_model": "numpy"}
+_update_on_one_core = numba.njit(**OPTIONS)(_update)
+_update_on_all_cores = numba.njit(parallel=True, **OPTIONS)(_update)
 
 
 class Adam:
     """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
 
-    On the CPU each parameter is updated in one pass over its weights, gradients and moments, on one
-    core, which is enough to keep the memory busy; MXNet's own Adam, used on GPUs, takes several.
+    On the CPU each parameter is updated in one pass over its weights, gradients and moments, by the
+    threads that also compute the gradients; MXNet's own Adam, used on GPUs, takes several passes.
 
     Parameters
     ----------
@@ -116,8 +101,8 @@ class Adam:
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
         for weight, gradient, moments in zip(self.weights, self.gradients, self.moment_views):
             size = moments[0].size
-            views = _flat_view(weight, size), _flat_view(gradient, size)
-            _adam(*views, *moments, *numbers)
+            update = _update_on_all_cores if size >= LARGE else _update_on_one_core
+            update(flat_view(weight, size), flat_view(gradient, size), *moments, *numbers)
 
     def _step_elsewhere(self, batch_size):
         self.rule.rescale_grad = 1 / batch_size
@@ -144,6 +129,4 @@ class Adam:
             moments[("mean", "var").index(kind)][:] = mx.nd.array(value)
         mx.nd.waitall()
         if self.on_cpu:
-            self.moment_views = [
-                [_flat_view(each, each.size) for each in pair] for pair in self.moments
-            ]
+            self.moment_views = [[flat_view(each) for each in pair] for pair in self.moments]

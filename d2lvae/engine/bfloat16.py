@@ -39,7 +39,8 @@ def in_bfloat16(symbol, shapes):
     bfloat16. Everything else is as it was: dense layers, transposed convolutions (which crash in
     MXNet 1.9's bfloat16), losses, and all weights and gradients as the optimiser sees them.
     MXNet's own `amp.init` would do much the same, but to the whole process, and crashes on these
-    nets.
+    nets.  Its `amp.convert_symbol` leaves BatchNorm and activations in float32, gains less, and the
+    process ends in a segmentation fault.
 
     Parameters
     ----------

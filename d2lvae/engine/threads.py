@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import sys
 import time
 
 __all__ = ["ThreadsError", "Neighbours", "engine_unannounced", "seconds_waited"]
@@ -52,6 +53,9 @@ def settle():
     os.environ["OMP_NUM_THREADS"] = str(int(numbers[0]))
     os.environ["MXNET_CPU_WORKER_NTHREADS"] = "1"
     _choose_engine()
+    if "numba" not in sys.modules:  # the optimiser shares MXNet's threads, if it is in their thread
+        alone = os.environ.get("MXNET_ENGINE_TYPE") == ONE_THREAD
+        os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] if alone else "1"
 
 
 def _choose_engine():
@@ -59,9 +63,9 @@ def _choose_engine():
 
     MXNet's usual engine has a thread of its own: with Python's and OpenMP's that is one more than
     two cores have, and they wait for each other.  OpenMP's threads then spin only briefly before
-    they sleep.  Two that spin for long stay on one core beside a busy program on the other, and
-    wait for each other there (benchmarks/neighbours.py); asleep, they are woken where there is
-    room.
+    they sleep, as they do by themselves where there are more threads than cores.  Two that spin for
+    long can stay on one core beside a busy program on the other; asleep, they are woken where there
+    is room.  benchmarks/neighbours.py measures both.
 
     What the user has set stays.  A program whose threads call MXNet at the same time, or an MXNet
     for GPUs that is not called mxnet-cu..., needs MXNET_ENGINE_TYPE=ThreadedEnginePerDevice.
