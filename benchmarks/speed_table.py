@@ -42,7 +42,7 @@ def table(results):
     """Lines of text: images a second and this project's ratios to the others."""
     lines = [
         f"{'experiment':24}{'ours':>8}{'best peer':>11} {'(which)':30}{'ratio':>6}"
-        f"{'original':>10}{'ratio':>6}{'bfloat16':>10}{'ratio':>6}{'ceiling':>9}{'share':>7}"
+        f"{'original':>10}{'ratio':>6}{'bfloat16':>10}{'ratio':>6}"
     ]
     ratios = []
     for name, rates in results["images_per_second"].items():
@@ -54,8 +54,7 @@ def table(results):
         for way, one, two in (("original", "ours", "original"), ("bfloat16", "bfloat16", best)):
             cells += f"{medians[way]:10,.0f}" if way in rates else f"{'-':>10}"
             cells += f"{ratio(rates, one, two):6.2f}" if way in rates and two else f"{'-':>6}"
-        top = results["ceiling"][name]["images_per_second"]
-        lines.append(f"{name:24}{cells}{top:9,.0f}{medians['ours'] / top:7.0%}")
+        lines.append(f"{name:24}{cells}")
         ratios += [to[best]] if best else []
     if ratios:
         mean = statistics.geometric_mean(ratios)
@@ -66,9 +65,7 @@ def table(results):
     return lines
 
 
-CEILING = "ceiling (arithmetic + weights' traffic)"
 COLOURS = {
-    CEILING: "#dddddd",
     "this project": "#0072b2",
     "PyTorch, best of its ways": "#e69f00",
     "JAX": "#009e73",
@@ -76,16 +73,13 @@ COLOURS = {
 }
 
 
-def bars(rates, top):
+def bars(rates):
     """(images/s, ratio to the best peer or, without one, to this project) by kind."""
     medians, _, best = summary(rates)
     base = best or "ours"
     torch = best_of(rates, (way for way in rates if way.startswith("pytorch")))
-    found = {CEILING: (top, top / medians[base])}
-    for kind, way in zip(list(COLOURS)[1:], ("ours", torch, "jax", "original")):
-        if way in rates:
-            found[kind] = medians[way], ratio(rates, way, base)
-    return found
+    ways = zip(COLOURS, ("ours", torch, "jax", "original"))
+    return {kind: (medians[way], ratio(rates, way, base)) for kind, way in ways if way in rates}
 
 
 def draw_chart(results, path):
@@ -98,14 +92,13 @@ def draw_chart(results, path):
     names = [name for name, rates in results["images_per_second"].items() if "ours" in rates][::-1]
     fig, axes = plt.subplots(figsize=(9, 9))
     for row, name in enumerate(names):
-        top = results["ceiling"][name]["images_per_second"]
-        found = bars(results["images_per_second"][name], top)
+        found = bars(results["images_per_second"][name])
         for place, (kind, colour) in enumerate(COLOURS.items()):
             if kind in found:
                 speed, to_best = found[kind]
-                y, known = row + 0.32 - 0.16 * place, axes.get_legend_handles_labels()[1]
+                y, known = row + 0.27 - 0.18 * place, axes.get_legend_handles_labels()[1]
                 label = None if kind in known else kind
-                axes.barh(y, to_best, 0.15, color=colour, edgecolor="black", linewidth=0.5,
+                axes.barh(y, to_best, 0.17, color=colour, edgecolor="black", linewidth=0.5,
                           label=label)  # fmt: skip
                 axes.text(to_best + 0.02, y, f"{speed:,.0f}", va="center", fontsize=9)
     labels = [name.replace("_", " ", 1).replace("_", "\n") for name in names]

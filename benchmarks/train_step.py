@@ -14,9 +14,7 @@ nothing else going on: it takes some 20 minutes on two idle cores.
   or compiled, contiguous or channels_last, with a memory allocator set to keep what is freed;
 - jax: likewise (jax_steps.py), in an environment of its own (peers.py);
 - original: as recorded in 2019 (gluon_steps.py), for the adversarial experiments, with the threads
-  that MXNet takes by itself;
-- ceiling: the step's arithmetic at the rate of a large matrix product, plus the weights' memory
-  traffic at the rate of a copy or an addition (ceiling.py); activations are not counted.
+  that MXNet takes by itself.
 """
 
 import argparse
@@ -193,17 +191,12 @@ def main():
         "--ways", nargs="+", default=[], metavar="WAY", help="such as ours jax, or 'pytorch eager'"
     )
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    import ceiling
-
     print(*peers.absent(), sep="\n", flush=True)
-    rates, ceilings = ceiling.ceilings(arguments.only)
     results = {
-        "machine": {**machine(), **rates},
+        "machine": machine(),
         "batch_size": BATCH,
         "rounds": arguments.rounds,
         "images_per_second": {},
-        "ceiling": ceilings,
     }
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

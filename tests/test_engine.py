@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from d2lvae import training
 from d2lvae.config import validate
-from d2lvae.engine import bfloat16, layers
-from d2lvae.engine import adam
+from d2lvae.engine import adam, bfloat16, layers
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import hybridize
