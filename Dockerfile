@@ -21,4 +21,4 @@ USER ${USER}
 RUN make setup && rm -rf ${HOME}/.cache
 ENV PATH=${HOME}/d2lvae/.venv/bin:${PATH} PYTHONNOUSERSITE=1
 EXPOSE 8888
-CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "--LabApp.default_url=/lab/tree/notebooks"]
+CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "--LabApp.default_url=/lab/tree/notebooks/README.md"]

@@ -21,7 +21,7 @@ STALE := $(shell [ "$$(cat '$(READY)' 2>/dev/null)" = "$$(cd '$(VENV)' 2>/dev/nu
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile
 
-$(READY): pyproject.toml constraints.txt tools/setup.sh $(STALE)
+$(READY): pyproject.toml constraints.txt tools/setup.sh tools/jupyterlab.json $(STALE)
 	@sh tools/setup.sh $(VENV)
 	@cd $(VENV) && pwd -P > .ready
 
@@ -105,7 +105,7 @@ solutions: $(READY)  ## the exercises with solutions, executed and checked, into
 	$(BIN)/python tools/assignments.py solutions
 
 lab: $(READY)  ## open JupyterLab in this folder, at the notebooks
-	$(BIN)/jupyter lab $(AS_ROOT) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab $(AS_ROOT) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/README.md
 
 page: $(READY)  ## the explorer of your own finished runs as one file, results/own/explorer.html (trains small ones if there are none)
 	$(BIN)/python -m d2lvae.demo.page

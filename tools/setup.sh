@@ -70,4 +70,8 @@ Look at the messages above (is there a network, is a proxy set?), then try by ha
 Look at pip's messages above (is there a network, room for 2 GB on the disk?), then run the same make command again."
 "$venv/bin/python" -c 'import mxnet, cv2' || fail "the packages are installed but cannot be loaded; the message above names what is missing.
 Install that, then run the same make command again."
+
+# 5. JupyterLab as this project wants it: whole file names, pages rendered, no question about news.
+mkdir -p "$venv/share/jupyter/lab/settings"
+cp tools/jupyterlab.json "$venv/share/jupyter/lab/settings/overrides.json"
 echo "set-up done"
