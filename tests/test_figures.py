@@ -176,13 +176,19 @@ def test_curves_of_a_training_under_way_have_room_for_all_epochs():
 
 def test_the_longest_committed_run_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    for epochs, width in ((50, 30), (200, 40)):
+    for epochs, colour in ((50, "blue"), (200, "red")):
         folder = tmp_path / "results" / "images" / "VAE_on_anime" / f"5_{epochs}"
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps({"epochs_done": epochs}))
-        Image.new("RGB", (width, 20)).save(folder / "reconstructions.png")
+        record = {"epochs_done": epochs, "config": {"learned_loss": "both"}}
+        (folder / "metrics.json").write_text(json.dumps(record))
+        for i in range(10):
+            Image.new("RGB", (32, 32), colour).save(folder / f"{i}.png")
     figure = show_longest("VAE_on_anime/5_*")
-    assert figure.get_size_inches() * 100 == pytest.approx((40, 20))
+    assert "(both), 200 epochs" in figure._suptitle.get_text()
+    [shown] = figure.axes[0].images
+    red = (shown.get_array() == (255, 0, 0)).all(axis=-1)
+    assert red.sum() == 10 * (4 * 32) ** 2 and shown.get_array().shape[1] == 5 * (4 * 32 + 6)
+    figures.d2l.plt.close(figure)
     assert show_longest("VAE_on_anime/6_*") is None
     assert "no committed run is here" in capsys.readouterr().out
 

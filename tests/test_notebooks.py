@@ -117,6 +117,9 @@ def test_as_committed_it_is_executed_clean_and_portable(path):
     ), "not executed from top to bottom"
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    drawn = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert all(output.metadata["image/png"]["alt"] for output in drawn)
+    assert max(output.metadata["image/png"]["width"] for output in drawn) <= 1340
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert kinds <= {"text/plain", "text/html", "image/png"}
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= (

@@ -6,11 +6,14 @@ Where a cell does not say what it is on a slide (metadata `slideshow`), a headin
 figure has one of its own below it, and parameters and training logs are left out.
 """
 
+import html
 import pathlib
 import sys
 
 import nbformat
 from nbconvert import SlidesExporter
+
+NO_TEXT = 'alt="No description has been provided for this image"'
 
 
 def place(cell):
@@ -23,16 +26,26 @@ def place(cell):
     return "subslide" if any("image/png" in o.get("data", {}) for o in outputs) else "-"
 
 
+def described(page, cells):
+    """The page with the figures' own alternative texts, which nbconvert leaves out."""
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        text = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if text:
+            page = page.replace(NO_TEXT, f'alt="{html.escape(text)}"', 1)
+    return page
+
+
 def slides(path, folder):
     """Write a notebook's slides into a folder; returns their path."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.metadata.setdefault("slideshow", {"slide_type": place(cell)})
     exporter = SlidesExporter(reveal_theme="simple", reveal_scroll=True)
-    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    shown = [cell for cell in notebook.cells if cell.metadata.slideshow.slide_type != "skip"]
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{path.stem}.slides.html"
-    out.write_text(html)
+    out.write_text(described(page, shown))
     return out
 
 

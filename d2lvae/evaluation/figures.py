@@ -5,11 +5,13 @@ import textwrap
 import numpy as np
 from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
+from ..figures import show_images
 from ..storage import paths
 from ..storage.files import read_json
 from ..storage.inline import WIDTH, Figure
-from ..storage.png import show_file, show_rows
+from ..storage.png import show_rows
 
 __all__ = ["DISTANCES", "MEASURES", "RATIOS", "show_intervals", "show_longest", "show_rows"]
 __all__ += ["crops"]
@@ -108,7 +110,7 @@ def _busiest(image, side):
 
 
 def show_longest(pattern):
-    """The reconstructions that the longest committed run has left, as they are in `results/images`.
+    """The reconstructions that the longest committed run has left in `results/images`.
 
     Parameters
     ----------
@@ -121,8 +123,18 @@ def show_longest(pattern):
         None, which is said, where no such run is: a notebook may have been copied elsewhere.
     """
     place, found = paths.project_root() / "results" / "images", []
-    for image in place.glob(f"{pattern}/reconstructions.png"):
-        found.append((read_json(image.parent / "metrics.json")["epochs_done"], image))
+    for path in place.glob(f"{pattern}/metrics.json"):
+        record = read_json(path)
+        found.append((record["epochs_done"], path.parent, record["config"].get("learned_loss")))
     if not found:
         return paths.say(f"no committed run is here: {place / pattern}")
-    return show_file(max(found)[1])
+    epochs, folder, loss = max(found)
+    images = [_read(path) for path in sorted(folder.glob("[0-9].png"))]
+    title = folder.parent.name.replace("_", " ") + (f" ({loss})" if loss else "")
+    return show_images(images, f"{title}, {epochs} epochs: reconstructions")
+
+
+def _read(path):
+    """An image file as uint8 (C, H, W)."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)

@@ -16,8 +16,9 @@ class Figure(figure.Figure):
     """Matplotlib's figure, shown unscaled: a dot of it is a square of 2 x 2 in its PNG.
 
     Matplotlib's inline backend cuts the margins, so that figures differ in size and images in
-    rows lie between the screen's dots.  The alternative text is the figure's title, in
-    the output's metadata; nbconvert's classic template reads it, JupyterLab 4.5 does not.
+    rows lie between the screen's dots.  The alternative text is the figure's title or else
+    its label, in the output's metadata; nbconvert's classic template and tools/slides.py read it,
+    JupyterLab 4.5 does not.
     """
 
     def _ipython_display_(self):
@@ -28,7 +29,7 @@ class Figure(figure.Figure):
         if not any(ax.images for ax in self.axes):  # curves need no more colours than these
             image = image.quantize(256, dither=Image.Dither.NONE)
         image.save(shown, "PNG", optimize=True)
-        title = self._suptitle.get_text() if self._suptitle else ""
+        title = (self._suptitle and self._suptitle.get_text()) or self.get_label()
         about = {"width": width, "height": height, **({"alt": title} if title else {})}
         IPython.display.display(
             {"image/png": base64.b64encode(shown.getvalue()).decode(), "text/plain": repr(self)},

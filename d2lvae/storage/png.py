@@ -94,7 +94,9 @@ def one_png(drawn):
 def show_file(path):
     """An image file as a figure, dot for dot."""
     with Image.open(path) as image:
-        return show_page(image.convert("RGB"))
+        figure = show_page(image.convert("RGB"))
+    figure.set_label(f"{path.parent.parent.name} {path.parent.name}: {path.stem}")
+    return figure
 
 
 def show_rows(rows, title, scale=None):
