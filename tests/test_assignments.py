@@ -165,6 +165,7 @@ def test_slides_begin_at_headings_and_leave_out_parameters_and_logs(tmp_path):
     heads = [cell for cell in heads if cell.source.startswith("#") and cell.cell_type == "markdown"]
     assert html.count("<section") >= 2 * len(heads) > 10  # each has a column of its own
     assert "def" in html and "Further settings" not in html and "images/s" not in html
+    assert slides.NO_TEXT not in html and 'alt="drawn digits: training losses"' in html
 
 
 def test_the_tools_say_how_they_are_called():

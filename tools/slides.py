@@ -40,7 +40,8 @@ def slides(path, folder):
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.metadata.setdefault("slideshow", {"slide_type": place(cell)})
-    exporter = SlidesExporter(reveal_theme="simple", reveal_scroll=True)
+    size = {"reveal_width": "1280", "reveal_height": "720"}  # a projector's; code fits it
+    exporter = SlidesExporter(reveal_theme="simple", reveal_scroll=True, **size)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
     shown = [cell for cell in notebook.cells if cell.metadata.slideshow.slide_type != "skip"]
     folder.mkdir(parents=True, exist_ok=True)
