@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from d2lvae import training
 from d2lvae.config import validate
-from d2lvae.engine import adam, bfloat16, layers
+from d2lvae.engine import bfloat16, layers
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
 from d2lvae.engine.hybridize import hybridize
@@ -191,7 +191,7 @@ def test_adam_by_hand():
         np.testing.assert_allclose(net.weight.data().asnumpy().ravel(), w, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1001, adam.LARGE + 1])  # by one core, by all
+@pytest.mark.parametrize("size", [1, 1001, 100_003])
 def test_adam_on_the_cpu_is_mxnets_adam(size):
     nets = [one_weight(np.linspace(-1, 1, size)) for _ in range(2)]
     ours, theirs = [Adam(net, 1e-2) for net in nets]

@@ -14,23 +14,18 @@ __all__ = ["Adam"]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
-LARGE = 2**14  # numbers from which on a second core pays
+@numba.njit(parallel=True, fastmath={"contract", "arcp"}, error_model="numpy")
+def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
+    """One update in place; every argument float32, so that the loop becomes vector instructions.
 
-
-def _update(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
-    """One update in place; every argument float32, so that the loop becomes vector instructions."""
+    All of fastmath would be no faster and less exact: three digits of `var` would cancel.
+    """
     one = np.float32(1)
     for i in numba.prange(weight.size):
         g = gradient[i] * scale
         mean[i] = beta1 * mean[i] + (one - beta1) * g
         var[i] = beta2 * var[i] + (one - beta2) * g * g
         weight[i] -= lr * mean[i] / (np.sqrt(var[i]) + epsilon)
-
-
-# All of fastmath would be no faster and less exact: three digits of `var` would cancel.
-OPTIONS = {"fastmath": {"contract", "arcp"}, "error_model": "numpy"}
-_update_on_one_core = numba.njit(**OPTIONS)(_update)
-_update_on_all_cores = numba.njit(parallel=True, **OPTIONS)(_update)
 
 
 class Adam:
@@ -101,8 +96,7 @@ class Adam:
         numbers = [np.float32(x) for x in (1 / batch_size, lr, BETA1, BETA2, EPSILON)]
         for weight, gradient, moments in zip(self.weights, self.gradients, self.moment_views):
             size = moments[0].size
-            update = _update_on_all_cores if size >= LARGE else _update_on_one_core
-            update(flat_view(weight, size), flat_view(gradient, size), *moments, *numbers)
+            _adam(flat_view(weight, size), flat_view(gradient, size), *moments, *numbers)
 
     def _step_elsewhere(self, batch_size):
         self.rule.rescale_grad = 1 / batch_size
