@@ -1,4 +1,4 @@
-# Debian with everything installed: docker build -t d2lvae . && docker run --rm -it -p 8888:8888 d2lvae
+# Debian with everything installed: docker build -t d2lvae . && docker run --rm -it -p 127.0.0.1:8888:8888 d2lvae
 # Binder builds this file as well. docs/setup.md says what has been tried.
 
 # What the system must have; .devcontainer/ stops here and sets up the clone that it is given.

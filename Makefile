@@ -55,7 +55,7 @@ stress: $(READY)  ## abuse it: 100 kills, 2,000 spoilt files, full and read-only
 audit: $(READY)  ## list known vulnerabilities of the pinned packages (needs the network; see docs/security.md)
 	$(BIN)/python tools/audit.py
 
-mnist: $(READY)  ## the three experiments on MNIST, 50 epochs each, into results/own (about 15 minutes on two cores)
+mnist: $(READY)  ## the three experiments on MNIST, 50 epochs each, into results/own (7 to 25 minutes on two cores)
 	@mkdir -p $(EXECUTED)
 	@for name in densevae_bce densevae_l2 densevae_logreg; do \
 	    $(PAPERMILL) notebooks/mnist_$$name.ipynb $(EXECUTED)/mnist_$${name}_50.ipynb \
@@ -73,11 +73,11 @@ define faces
 endef
 
 faces: RUNS := convvae_bce:30 convvae_convdisc:30 densevae_bce:50 densevae_logreg:20 convvae_resnet:5
-faces: $(READY)  ## the five experiments on drawn faces, into results/own (25 minutes on two cores)
+faces: $(READY)  ## the five experiments on drawn faces, into results/own (15 to 40 minutes on two cores)
 	$(call faces,drawn)
 
 anime: RUNS := convvae_bce:50 convvae_convdisc:50 densevae_bce:50 densevae_logreg:50 convvae_resnet:5
-anime: $(READY)  ## the five experiments on the images in data/anime, into results/own (two hours for 23,000)
+anime: $(READY)  ## the five experiments on the images in data/anime, into results/own (two to four hours for 23,000)
 	$(call faces,anime)
 
 study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)

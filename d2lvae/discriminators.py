@@ -17,11 +17,11 @@ __all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
 class Discriminator(Net):
     """What all discriminators share.
 
-    One of one's own calls ``super().__init__(image_shape, **sizes)``, where `sizes` are all other
-    arguments that it was made with, by name, and sets `body` or has a `hybrid_forward` of its own,
-    from images (N, C, H, W) in [0, 1] to logits (N,).  To be compared in (`learned_loss` 'features'
-    or 'both') it has a method `features` as well.  Its class must be defined before
-    :func:`d2lvae.load_net` can load it.
+    One of one's own calls ``super().__init__(image_shape, **sizes)``; `sizes` are all other
+    arguments that it was made with, by name.  It sets `body`, or has a `hybrid_forward` of its own
+    from images (N, C, H, W) in [0, 1] to logits (N,).  For `learned_loss` 'features' or 'both' it
+    has a method `features` as well.  Its class must be defined before :func:`d2lvae.load_net` can
+    load it.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ class ConvDisc(Discriminator):
     """Strided convolutions with LeakyReLU, as in DCGAN: the original's convolutional discriminator.
 
     Each convolution (4 x 4, stride 2) halves the image and doubles the channels, from
-    `base_channels` on, with BatchNorm (but on the first) and LeakyReLU of slope 0.2; the 4 x 4
-    that are left go to one logit.
+    `base_channels` on.  It has LeakyReLU of slope 0.2, and all but the first have BatchNorm.  The
+    4 x 4 that are left go to one logit.
 
     Parameters
     ----------

@@ -135,8 +135,8 @@ class ConvVAE(VAE):
     """Convolutions all the way, as in DCGAN: strided ones and back transposed ones.
 
     Each of the encoder's convolutions (4 x 4, stride 2) halves the image and doubles the channels,
-    from `base_channels` on, with BatchNorm and ReLU; from the 4 x 4 that are left a dense layer
-    gives 2L numbers with neither on them.  The decoder goes the same way back.  At the size of
+    from `base_channels` on, with BatchNorm and ReLU.  From the 4 x 4 that are left a dense layer
+    gives 2L numbers, with neither on them.  The decoder goes the same way back.  At the size of
     64 x 64, 512 latents and 32 base channels that makes 7.7 million weights.
 
     Parameters

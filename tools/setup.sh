@@ -57,7 +57,7 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 
 # 4. The packages, all at the pinned versions.
-echo "setting up $venv with Python $version: about 1.6 GB of packages, once, a few minutes"
+echo "setting up $venv with Python $version: about 1.6 GB of packages, once, a minute or more"
 "$PYTHON" -m venv --clear "$venv"
 elsewhere=$("$venv/bin/python" -m pip config list 2>/dev/null | grep -E "^(global|install)\.(target|prefix|root)=" || true)
 [ -z "$elsewhere" ] || fail "pip's settings send packages elsewhere than to $venv: $elsewhere.

@@ -1,1 +1,1 @@
-"""How the training step is made fast; nothing here changes what it computes."""
+"""How the training step is made fast; only bfloat16 changes what it computes."""

@@ -31,8 +31,9 @@ def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
 class Adam:
     """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
 
-    On the CPU each parameter is updated in one pass over its weights, gradients and moments, by the
-    threads that also compute the gradients; MXNet's own Adam, used on GPUs, takes several passes.
+    On the CPU each parameter is updated in one pass over its weights, gradients and moments, by all
+    threads if MXNet computes in the thread that calls it (see `threads`), else by one.  MXNet's own
+    Adam, used on GPUs, takes several passes.
 
     Parameters
     ----------
