@@ -2,6 +2,7 @@
 
     python tools/execute_notebooks.py notebooks/*.ipynb
 
+The runs that their outputs name are made anew: what was in those folders of results/own is gone.
 What papermill adds (its parameters cell, times, paths) is taken out again.  What JupyterLab would
 add when it opens the notebook is put in.  A notebook with an error, a warning or a path of this
 machine in its outputs is not written.
@@ -9,6 +10,7 @@ machine in its outputs is not written.
 
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 
@@ -26,7 +28,7 @@ def execute(path):
     for run in re.findall(
         r"results: results/(?:own/)?(images/[\w./-]+)", path.read_text()
     ):  # or it says: run before
-        (paths.results_root("results/own") / run / "metrics.json").unlink(missing_ok=True)
+        shutil.rmtree(paths.results_root("results/own") / run, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         executed = pathlib.Path(folder) / path.name
         drawn = {"data": "drawn"} if "data" in papermill.inspect_notebook(str(path)) else {}
