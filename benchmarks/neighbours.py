@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+from d2lvae.engine.threads import seconds_waited
 from experiments import BATCH
 from train_step import MXNETS_ENGINE, RESULTS, Worker, draw_images, images_of, machine
 
@@ -27,12 +28,6 @@ NAMES = "mnist_densevae_bce", "anime_convvae_convdisc"
 ROUNDS, SECONDS = 7, 1.0
 
 
-def seconds_waited(pid):
-    """Seconds that a process's threads were ready to run and were kept waiting."""
-    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
-
-
 def measure(workers):
     """Images/s and the share of the time that threads waited, of each worker; medians of turns."""
     for worker in workers.values():
@@ -41,9 +36,9 @@ def measure(workers):
     found = {key: [] for key in workers}
     for _ in range(ROUNDS):
         for key, worker in workers.items():
-            before = seconds_waited(worker.process.pid)
+            before = seconds_waited(pid=worker.process.pid)
             seconds = worker.run(steps[key])
-            waited = seconds_waited(worker.process.pid) - before
+            waited = seconds_waited(pid=worker.process.pid) - before
             found[key].append((BATCH * steps[key] / seconds, waited / seconds))
     return {key: [statistics.median(each) for each in zip(*turns)] for key, turns in found.items()}
 

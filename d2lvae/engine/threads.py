@@ -160,14 +160,14 @@ def _text(path):
         return ""
 
 
-def seconds_waited(root="/"):
-    """Seconds that this process's threads were ready to run and were kept waiting, since it began.
+def seconds_waited(root="/", pid="self"):
+    """Seconds that a process's threads were ready to run and were kept waiting, since it began.
 
-    It is 0 where Linux does not tell.
+    By default this process's.  It is 0 where Linux does not tell.
     """
     waited = [
         _text(task / "schedstat").split()
-        for task in (pathlib.Path(root) / "proc/self/task").glob("*")
+        for task in (pathlib.Path(root) / f"proc/{pid}/task").glob("*")
     ]
     return sum(int(numbers[1]) for numbers in waited if len(numbers) == 3) / 1e9
 
