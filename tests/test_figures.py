@@ -89,6 +89,19 @@ def test_a_page_shows_a_figure_unscaled_at_twice_the_density_with_its_text(make,
     figures.d2l.plt.close(figure)
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64)])
+def test_a_long_title_fits_on_its_figure(shape):
+    title = "ConvVAE ConvDisc LeakyReLU on drawn faces, BCE + features + adversarial loss, 200 epochs"
+    images = np.zeros((10, *shape), np.uint8)
+    figure = figures.show_reconstructions(images, images, title)
+    figure.canvas.draw()
+    box = figure._suptitle.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.width and figure._suptitle.get_fontsize() < 11
+    figures.d2l.plt.close(figure)
+    figure = figures.show_images(images, "drawn: short")
+    assert figure._suptitle.get_fontsize() == 11
+    figures.d2l.plt.close(figure)
+
 def test_grey_is_neither_stretched_nor_coloured(tmp_path):
     grey = np.full((1, 4, 4), 0.4, np.float32)
     grey[0, 0, 0] = 0.6

@@ -302,9 +302,9 @@ def test_the_images_titles_say_what_was_learned_from(config, tiny_faces, tmp_pat
         lambda images, title, **options: titles.append(title) or show(images, title, **options),
     )
     for learned_loss, words in (
-        ("adversarial", "BCE, 1 epochs"),
-        ("features", "BCE + features, 1 epochs"),
-        ("both", "BCE + features + adversarial loss, 1 epochs"),
+        ("adversarial", "BCE, 1 epoch"),
+        ("features", "BCE + features, 1 epoch"),
+        ("both", "BCE + features + adversarial loss, 1 epoch"),
     ):
         titles.clear()
         helpers.fit(

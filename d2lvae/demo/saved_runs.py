@@ -56,7 +56,7 @@ def finished_runs(results_dir=""):
     ----------
     results_dir : path
         Searched with all folders below; '' is the project's `results/`.
-        Runs in a folder `study` below it are left out: a study has dozens.
+        Runs in folders `study` and `assignments` below it are left out: those have dozens.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def finished_runs(results_dir=""):
     """
     found, root = [], paths.results_root(results_dir)
     for net in root.glob("**/images/*/*/vae.npz"):
-        if "study" in net.relative_to(root).parts[:-4]:
+        if {"study", "assignments"} & {*net.relative_to(root).parts[:-4]}:
             continue
         try:
             if read_json(net.parent / "metrics.json")["finished"] is True:

@@ -69,7 +69,8 @@ def show_intervals(measures, title, names=tuple(MEASURES)):
             ax.plot(one[key]["difference"], row, "o", color="#D55E00", markersize=6)
         ax.set_yticks(rows, list(found))
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel(textwrap.fill(f"{label} ({direction})", 36))
+        note = "" if key in RATIOS else f" ({direction})"
+        ax.set_xlabel(textwrap.fill(f"difference in {label}{note}", 36))
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.grid(alpha=0.3)
     figure.suptitle(f"{title}: difference from the plain VAE, mean and 95 % interval", fontsize=11)

@@ -326,10 +326,8 @@ def study(images, conditions, seeds, epochs, folder, name=None):
         },
         "measures": summarize(measure_all(images, folders)),
     }
-    figure = show_intervals(
-        record["measures"], f"{images.title}, {epochs} epochs, {len(record['seeds'])} seed(s)"
-    )
-    png.save(figure, folder / f"{name}.png")
+    title = f"{images.title}, {epochs} epochs, seeds {', '.join(map(str, seeds))}"
+    png.save(show_intervals(record["measures"], title), folder / f"{name}.png")
     shown = f"{images.title}: samples, {epochs} epochs"
     png.save(show_rows(samples(images, folders), shown, 1), folder / f"{name}_samples.png")
     rows, scale = reconstructions(images, folders, 6), 4 if images.image_shape[1] > 28 else 8
@@ -367,23 +365,25 @@ def conclusions(record):
     return sentences
 
 
-WORDS = {
-    "edge_gradient_ratio": ("sharper on edges", "softer on edges"),
-    "off_edge_gradient_ratio": ("more gradient off edges", "less gradient off edges"),
+WORDS = {  # for more, for less, and digits
+    "edge_gradient_ratio": ("sharper on edges", "softer on edges", 3),
+    "off_edge_gradient_ratio": ("more gradient off edges", "less gradient off edges", 3),
     "gmsd": (
         "gradients further from the original's (GMSD)",
         "gradients nearer to the original's (GMSD)",
+        4,
     ),
-    "kid": ("larger kernel distance", "smaller kernel distance"),
+    "kid": ("larger kernel distance", "smaller kernel distance", 3),
 }
 
 
-def _change(row, plain, more, less):
+def _change(row, plain, more, less, digits):
     """What is to be said of a difference; nothing if it may be chance."""
     signs = {np.sign(one - other) for one, other in zip(row["by_seed"], plain["by_seed"])}
     if row["low"] <= 0 <= row["high"] or len(signs) > 1:
         return ""
-    return f"{more if row['difference'] > 0 else less} ({plain['mean']:.3f} to {row['mean']:.3f})"
+    means = f"{plain['mean']:.{digits}f} to {row['mean']:.{digits}f}"
+    return f"{more if row['difference'] > 0 else less} ({means})"
 
 
 def load_summary(name, folder=None):

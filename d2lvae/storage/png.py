@@ -53,14 +53,15 @@ def paste(page, image, left, top, scale):
 
 
 def show_page(page, title=""):
-    """A page as a figure of its size, dot for dot, with a title at its upper edge."""
+    """A page as a figure of its size, dot for dot, with a title that fits at its upper edge."""
     size = np.nextafter(np.divide(page.size, DPI), np.inf)  # or rounding may take a dot away
     figure = d2l.plt.figure(figsize=size, dpi=DPI, FigureClass=Figure)
     inset = 5e-5 / np.array(page.size)  # or rounding may add a dot to the image
     ax = figure.add_axes((*inset, *(1 - 2 * inset)))  # one for all: each takes a long time
     ax.imshow(np.asarray(page), interpolation="nearest", aspect="auto")
     ax.axis("off")
-    figure.suptitle(title, fontsize=11, y=1 - 9 / page.height, va="top")
+    text = figure.suptitle(title, fontsize=11, y=1 - 9 / page.height, va="top")
+    text.set_fontsize(11 * min(1, (page.width - 12) / max(1, text.get_window_extent().width)))
     return figure
 
 

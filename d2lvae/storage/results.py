@@ -24,7 +24,8 @@ def title_of(settings, num_epochs):
     """A run's title, for its figures."""
     nets = run_name(settings).split("/")[0].replace("_", " ")
     learned = LEARNED.get(settings.get("learned_loss"), "")
-    return f"{nets}, {settings['pixel_loss'].upper()}{learned}, {num_epochs} epochs"
+    epochs = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
+    return f"{nets}, {settings['pixel_loss'].upper()}{learned}, {epochs}"
 
 
 def metrics_of(images, settings, history, finished, made_with):
