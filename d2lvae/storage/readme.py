@@ -51,7 +51,7 @@ def run_readme(data, metrics):
 def _table(heading, values):
     """The numbers among the values as a Markdown table."""
     rows = [
-        f"| {name.replace('_', ' ')} | {value:.4f} |"
+        f"| {name.replace('kid', 'kernel_distance').replace('_', ' ')} | {value:.4f} |"
         for name, value in values.items()
         if isinstance(value, float)
     ]
