@@ -97,6 +97,7 @@ def load_digits(data="auto", num_train=0, seed=0):
         Damaged files, with 'mnist' also missing ones; an unknown name or a negative number.
     """
     data, num_train = validate("data", data), validate("num_train", num_train)
+    seed = validate("seed", seed)
     real = lambda: load_mnist(paths.data_root() / "mnist").first(num_train)
     drawn = lambda: drawn_digits(num_train or synthetic.NUM_DIGITS, seed)
     return choose(data, "digits", real, drawn)

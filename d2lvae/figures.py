@@ -73,7 +73,7 @@ def show_history(history, title, num_epochs=None):
     there = set().union(*history or [LINES])
     panels = [[name for name in panel if name in there] for panel in PANELS if there & {*panel}]
     shape = (2, 2) if len(panels) > 3 else (1, len(panels))
-    page = {"dpi": 100, "FigureClass": Figure, "layout": "tight"}
+    page = {"dpi": 100, "FigureClass": Figure, "layout": "tight", "squeeze": False}
     figure, axes = d2l.plt.subplots(*shape, figsize=(WIDTH / 100, 2.8 * shape[0]), **page)
     for ax, panel in zip(axes.flat, panels):
         for name in panel:

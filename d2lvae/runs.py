@@ -12,7 +12,6 @@ import numpy as np
 from . import __version__, figures, training
 from .discriminators import Discriminator
 from .engine import threads
-from .engine.operators import unit_images
 from .engine.process_group import process_group
 from .engine.progress import reporting
 from .storage import checkpoints, codes, folders, png, records, results, weights
@@ -115,9 +114,7 @@ def run_folder(vae, images, config, discriminator=None):
 
 def reconstruct(vae, images):
     """uint8 images (N, C, H, W) -> what the VAE makes of them, decoded from the mean, uint8."""
-    batches = [images[i : i + 64] for i in range(0, len(images), 64)]
-    parts = [vae.reconstruct(unit_images(batch, vae.ctx)) for batch in batches]
-    return np.concatenate([png.to_uint8(part) for part in parts])
+    return codes.decode(vae, codes.encode(vae, images))
 
 
 def _train(step, images, settings, history, folder, resume, group, progress):

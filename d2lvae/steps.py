@@ -46,26 +46,26 @@ class VAEStep:
     num_noises = 1  # that `update` takes
 
     def __init__(
-        self, vae, pixel_loss=losses.bce, pixel_weight=1.0, kl_weight=1.0, lr=1e-3, **engine
+        self,
+        vae,
+        pixel_loss=losses.bce,
+        pixel_weight=1.0,
+        kl_weight=1.0,
+        lr=1e-3,
+        hybridize=hybridize,
+        allreduce=None,
     ):
         self.vae, self.pixel_loss, self.lr = vae, pixel_loss, lr
-        self.hybridize = engine.get("hybridize", hybridize)
-        self.allreduce = engine.get("allreduce")
+        self.hybridize, self.allreduce = hybridize, allreduce
         self.weights = {"pixel_loss": pixel_weight, "kl": kl_weight}
         self.trainers = {"vae": Adam(vae, lr, self.allreduce)}
         self.vae_losses = self.hybridize(self.vae_losses, [vae])
 
     def vae_losses(self, images, *noise):
-        """Pixel loss and KL of each image, (N,)."""
-        return self._forward(images, *noise)[:2]
-
-    def _forward(self, images, *noise):
-        """Pixel loss and KL, (N,) each, and reconstructions (N, C, H, W) in [0, 1]."""
+        """Pixel loss and KL, (N,) each, and logits (N, C, H, W)."""
         mean, log_var = self.vae.encode(images)
-        latents = self.vae.reparameterize(mean, log_var, *noise)
-        logits = self.vae.decode(latents)
-        pixel, kl = self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var)
-        return pixel, kl, losses.sigmoid(logits)
+        logits = self.vae.decode(self.vae.reparameterize(mean, log_var, *noise))
+        return self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var), logits
 
     def update(self, images, batch_size, *noise):
         """Learn from one minibatch.
@@ -126,7 +126,8 @@ class AdversarialStep(VAEStep):
 
     def vae_losses(self, images, *noise):
         """Pixel loss and KL, (N,) each, and reconstructions (N, C, H, W) in [0, 1]."""
-        return self._forward(images, *noise)
+        pixel, kl, logits = super().vae_losses(images, *noise)
+        return pixel, kl, losses.sigmoid(logits)
 
     def disc_loss(self, real, *fakes):
         """What the discriminator learns from, (N,): 2 log 2 if it cannot tell.

@@ -91,7 +91,7 @@ class VAE(Net):
         Or from where the codes of training images lie, a Gaussian (:mod:`d2lvae.storage.codes`).
         MXNet's random numbers begin alike in every process: `mx.random.seed` gives others.
         """
-        latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=ctx or mx.cpu())
+        latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=ctx or self.ctx)
         return self.decode(codes.draw(self, latents) if from_codes else latents).sigmoid()
 
     def interpolate(self, start, end, num_steps=10):

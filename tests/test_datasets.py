@@ -18,7 +18,7 @@ import requests
 from conftest import idx
 from d2lvae import data as datasets
 from d2lvae.config import ParameterError
-from d2lvae.data import DataError, ImageSet, Offline, load_digits, load_mnist
+from d2lvae.data import DataError, ImageSet, Offline, load_digits, load_faces, load_mnist
 from d2lvae.sources import mnist, synthetic, synthetic_digits, synthetic_faces
 from d2lvae.storage import paths
 
@@ -505,3 +505,9 @@ def test_the_published_files(tmp_path, capsys):
         else:
             shutil.copy(path, tmp_path)
     assert load_mnist(tmp_path).origin == images.origin and "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("load", [load_digits, load_faces])
+def test_a_seed_that_is_none_is_named(load):
+    with pytest.raises(ParameterError, match="seed"):
+        load("drawn", 10, seed=-1)

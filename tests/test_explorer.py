@@ -28,9 +28,7 @@ TWO = [(*recipe[:2], SMALL, recipe[3]) for recipe in small_runs.RECIPES[:2]]
 def results(tmp_path_factory):
     """A VAE and one with a discriminator on digits, a VAE and one with another number of latents on small faces."""
     folder = tmp_path_factory.mktemp("results")
-    done = []
-    small_runs.train_small(str(folder), done.append, pytest.fail, TWO)
-    assert sum(done) == small_runs.number_of_images(TWO) == 2 * 256
+    small_runs.train_small(str(folder), TWO)
     faces = datasets.drawn_faces(64, 0, 32)
     for num_latents in (16, 12):
         config = {**SMALL, "disc_weight": 0.0, "results_dir": str(folder), "num_train": 64}
@@ -331,26 +329,32 @@ def test_by_default_the_whole_results_of_the_project_are_searched(own_results, m
 
 
 def test_where_another_page_is_training_it_waits_and_trains_only_what_is_missing(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(small_runs, "WAIT", 0)
     tried, trained, fit = [], [], runs.fit
 
-    def fit_or_busy(vae, images, config, disc, progress):
+    def fit_or_busy(vae, images, config, disc):
         tried.append(disc)
         if len(tried) == 2:
             raise small_runs.RunBusy("is being written by another run")
         trained.append(disc)
-        return fit(vae, images, config, disc, progress)
+        return fit(vae, images, config, disc)
 
     monkeypatch.setattr(runs, "fit", fit_or_busy)
-    busy = []
-    folders = small_runs.train_small(tmp_path, lambda number: None, lambda: busy.append(1), TWO)
-    assert [disc is None for disc in tried] == [True, False, False] and busy == [1]
+    folders = small_runs.train_small(tmp_path, TWO)
+    assert [disc is None for disc in tried] == [True, False, False]
+    assert capsys.readouterr().out.count("another process is training it") == 1
     assert saved_runs.finished_runs(tmp_path) == folders[::-1] and len(trained) == 2
-    done = []
-    assert small_runs.train_small(tmp_path, done.append, pytest.fail, TWO) == folders
-    assert len(trained) == 2 and sum(done) == 2 * 256, "those that are there count as done"
+    assert small_runs.train_small(tmp_path, TWO) == folders and len(trained) == 2
+
+
+def test_ctrl_c_in_one_of_the_small_runs_ends_them_all(tmp_path, monkeypatch):
+    asked, stopped = [], runs.Run(tmp_path, None, [], {"finished": False}, None)
+    monkeypatch.setattr(runs, "fit", lambda *nets: asked.append(nets) or stopped)
+    with pytest.raises(KeyboardInterrupt, match="the next call goes on"):
+        small_runs.train_small(tmp_path, TWO)
+    assert len(asked) == 1
 
 
 def test_the_lock_of_another_run_is_a_busy_run(tmp_path, results):

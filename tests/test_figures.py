@@ -89,9 +89,17 @@ def test_a_page_shows_a_figure_unscaled_at_twice_the_density_with_its_text(make,
     figures.d2l.plt.close(figure)
 
 
+def test_a_history_of_one_loss_has_one_panel():
+    figure = figures.show_history([{"epoch": 0, "loss": 3.0}], "drawn digits")
+    assert len(figure.axes) == 1
+    figures.d2l.plt.close(figure)
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64)])
 def test_a_long_title_fits_on_its_figure(shape):
-    title = "ConvVAE ConvDisc LeakyReLU on drawn faces, BCE + features + adversarial loss, 200 epochs"
+    title = (
+        "ConvVAE ConvDisc LeakyReLU on drawn faces, BCE + features + adversarial loss, 200 epochs"
+    )
     images = np.zeros((10, *shape), np.uint8)
     figure = figures.show_reconstructions(images, images, title)
     figure.canvas.draw()
@@ -101,6 +109,7 @@ def test_a_long_title_fits_on_its_figure(shape):
     figure = figures.show_images(images, "drawn: short")
     assert figure._suptitle.get_fontsize() == 11
     figures.d2l.plt.close(figure)
+
 
 def test_grey_is_neither_stretched_nor_coloured(tmp_path):
     grey = np.full((1, 4, 4), 0.4, np.float32)

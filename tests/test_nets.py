@@ -19,6 +19,12 @@ def images():
     return mx.nd.random.uniform(shape=(6, 1, 28, 28))
 
 
+def test_samples_are_drawn_where_the_net_is():
+    vae = d2lvae.DenseVAE(3, 1, 8, (1, 4, 4))
+    d2lvae.initialize(vae, 0, ctx=mx.cpu(1))  # as a GPU would be: another device than the default
+    assert vae.sample(2).context == mx.cpu(1)
+
+
 def test_dense_vae_has_the_seeds_sizes(images):
     vae = made(d2lvae.DenseVAE())
     mean, log_var = vae.encode(images)

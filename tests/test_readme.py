@@ -140,7 +140,7 @@ def test_convolutions_against_dense_layers_in_words():
     part = section(RESULTS, "What the faces show")
     losses = [float(history[49]["loss"]) for history in records]
     assert "is at {:,.0f} against {:,.0f} nats".format(*losses) in part
-    assert f"{float(records[1][-1]['kl']):.0f} nats about a face" in part
+    assert f"{float(records[1][-1]['kl']):.0f} nats about a real face" in part
 
 
 def test_the_stability_table():

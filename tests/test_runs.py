@@ -82,6 +82,13 @@ def test_the_seeds_folder_names(settings, name):
     assert run_name(settings) == name
 
 
+def test_a_text_of_ones_own_net_stays_within_its_folder():
+    vae = {**d2lvae.DenseVAE().config, "kind": "../../x/y"}
+    assert run_name(dict(SEED, vae=vae)).count("/") == 1 and ".." not in run_name(
+        dict(SEED, vae=vae)
+    )
+
+
 def test_no_two_configurations_share_a_folder():
     changes = [
         {},

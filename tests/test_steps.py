@@ -184,3 +184,8 @@ def test_a_losss_weight_is_no_part_of_a_graph(batches):
         training.learn(step, batches["dense"][1])
         ends.append(get_weights(vae))
     assert any((ends[0][name] != ends[1][name]).any() for name in ends[0])
+
+
+def test_a_misspelt_argument_of_a_step_is_refused(small_vae):
+    with pytest.raises(TypeError, match="kl_wieght"):
+        steps.VAEStep(small_vae(), kl_wieght=5.0)

@@ -10,6 +10,7 @@ from d2lvae.config import ParameterError
 from d2lvae.evaluation import figures, metrics, quality, study
 from d2lvae.storage import png
 from d2lvae.storage.nets import load_net
+from d2lvae.storage.results import is_finished
 from PIL import Image
 
 SEEDS = (0, 1)
@@ -118,8 +119,8 @@ def test_other_images_are_another_study(digits, tmp_path):
     )
     assert (
         few != more
-        and study.finished(few, digits.first(64).sha256())
-        and not study.finished(few, digits.first(128).sha256())
+        and is_finished(few, digits.first(64).sha256())
+        and not is_finished(few, digits.first(128).sha256())
     )
 
 
@@ -202,7 +203,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(digits, tmp_path, monkeyp
     assert (
         len(calls) == 5
         and len(folders) == 4
-        and all(study.finished(path, digits.first(64).sha256()) for path in folders.values())
+        and all(is_finished(path, digits.first(64).sha256()) for path in folders.values())
     )
 
 

@@ -23,15 +23,13 @@ REACH = 3.0  # units to both sides, where a slider ends
 SIDE = 320  # of the image, in the browser's pixels
 
 
-def newest_run(results_dir="", progress=lambda number: None):
+def newest_run(results_dir=""):
     """The newest finished run that can be shown; where there is none, a small one is trained.
 
     Parameters
     ----------
     results_dir : path
         Searched with all folders below; '' is the project's `results/`.
-    progress : callable
-        Called with a number of images whenever so many more have been learned from.
 
     Returns
     -------
@@ -42,9 +40,7 @@ def newest_run(results_dir="", progress=lambda number: None):
             return load_run(folder)
         except (CheckpointError, data.DataError) as error:
             paths.say(f"cannot be shown: {paths.display_path(folder)}: {error}")
-    busy = lambda: paths.say("another process is training it: waiting")
-    recipe = small_runs.RECIPES[:1]
-    [folder] = small_runs.train_small(results_dir, progress, busy, recipe)
+    [folder] = small_runs.train_small(results_dir, small_runs.RECIPES[:1])
     return load_run(folder)
 
 

@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import mxnet as mx
 import numpy as np
 
-from ..storage import png
+from ..storage.codes import decode, encode
 
 __all__ = ["Directions", "decode", "encode", "find_directions", "interpolate", "traversals"]
 
@@ -42,33 +41,6 @@ class Directions:
         """Latents (L,), moved by `steps` (K,) units; where the numbers differ, the first count."""
         number = min(len(steps), len(self.scales))
         return latents + (steps[:number] * self.scales[:number]) @ self.axes[:number]
-
-
-def encode(vae, images):
-    """uint8 images (N, C, H, W) -> their means (N, L), float64."""
-    means = _in_batches(lambda batch: vae.encode(_input(vae, batch))[0].asnumpy(), images)
-    return means.astype(np.float64)
-
-
-def decode(vae, latents):
-    """Latents (N, L) -> uint8 images (N, C, H, W)."""
-
-    def decoded(batch):
-        return png.to_uint8(vae.decode(mx.nd.array(batch, ctx=_device(vae))).sigmoid())
-
-    return _in_batches(decoded, latents)
-
-
-def _in_batches(function, rows):
-    return np.concatenate([function(rows[i : i + 64]) for i in range(0, len(rows), 64)])
-
-
-def _input(net, images):
-    return mx.nd.array(images, ctx=_device(net)).astype("float32") / 255
-
-
-def _device(net):
-    return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
 def interpolate(start, end, fraction):

@@ -10,6 +10,7 @@ JavaScript; this module puts them and the nets into one file that needs nothing 
 import argparse
 import base64
 import colorsys
+import functools
 import json
 import pathlib
 import webbrowser
@@ -18,15 +19,15 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 from mxnet.gluon import nn
-from tqdm import tqdm
 
+from ..runs import reconstruct
 from ..sources.synthetic_faces import FACTORS
 from ..storage import paths
 from ..storage.codes import factor, fit_codes
-from ..storage.files import CheckpointError, atomic_write, read_json
+from ..storage.files import CheckpointError, atomic_write
 from ..storage.nets import get_weights
-from . import latents, small_runs
-from .saved_runs import finished_runs, load_run, trained_on
+from . import small_runs
+from .saved_runs import finished_runs, load_run, record_of
 
 __all__ = ["PageError", "layers_of", "write_page"]
 
@@ -91,6 +92,8 @@ def layers_of(block, rows=None, images=None):
     PageError
         It has a layer of another kind.
     """
+    if not isinstance(block, nn.HybridSequential):
+        raise PageError(f"the page cannot compute a {type(block).__name__}, only layers in a row")
     found = []
     for layer in block:
         weights = {name: array.astype(np.float64) for name, array in get_weights(layer).items()}
@@ -99,6 +102,8 @@ def layers_of(block, rows=None, images=None):
                 numbers = images.asnumpy()
                 weights["running_mean"] = numbers.mean(axis=(0, 2, 3))
                 weights["running_var"] = numbers.var(axis=(0, 2, 3))
+            if not found or found[-1]["kind"] == "dense" or found[-1]["slope"] != 1:
+                raise PageError("the page computes BatchNorm only right after a convolution")
             _fold(found[-1], weights, layer._kwargs["eps"])
         elif isinstance(layer, (nn.Activation, nn.LeakyReLU)):
             found[-1]["slope"] = _slope(layer)
@@ -131,6 +136,8 @@ def _linear(layer, weights):
     made = {"kind": kind, "weight": weight, "bias": weights.get("bias", np.zeros(outputs))}
     if kind != "dense":
         shape = layer._kwargs
+        if shape["num_group"] != 1 or {*shape["dilate"]} != {1}:
+            raise PageError("the page computes no convolutions in groups or with dilation")
         made.update(kernel=shape["kernel"][0], stride=shape["stride"][0], pad=shape["pad"][0])
     return {**made, "slope": 1 if activation is None else _slope(activation)}
 
@@ -150,13 +157,6 @@ def _written(layer):
     return {**layer, **sizes, **packed(matrix), "bias": _floats(layer["bias"])}
 
 
-def kind_of(folder):
-    """Which of `KINDS` a run is."""
-    if not (folder / "disc.npz").exists():
-        return "plain"
-    return read_json(folder / "metrics.json")["config"].get("learned_loss", "adversarial")
-
-
 def chosen_runs(folders):
     """Of each kind, for each set of images, the newest run that can be shown.
 
@@ -172,11 +172,12 @@ def chosen_runs(folders):
     """
     sets = {}
     for folder in folders:
-        name, shape = trained_on(folder)
-        runs, kind = sets.setdefault((name, str(shape)), {}), kind_of(folder)
-        if kind in runs:
-            continue
         try:
+            record = record_of(folder)
+            runs = sets.setdefault((record["data"], str(record["image_shape"])), {})
+            kind = record["learned_loss"] if (folder / "disc.npz").exists() else "plain"
+            if kind in runs:
+                continue
             run = load_run(folder)
             if run.images is None or run.vae.image_shape[0] not in NUM_IMAGES:
                 raise PageError("; ".join(run.notes) or "its images are neither grey nor coloured")
@@ -257,8 +258,7 @@ def seen(run):
     which they are.  On the page it shall judge one image of either kind.
     """
     originals = run.images.validation[:NUM_SEEN]
-    fakes = latents.decode(run.vae, latents.encode(run.vae, originals))
-    return mx.nd.array(np.concatenate([originals, fakes])) / 255
+    return mx.nd.array(np.concatenate([originals, reconstruct(run.vae, originals)])) / 255
 
 
 def write_page(folders, path):
@@ -317,14 +317,6 @@ def _page(data):
     return page.replace('"DATA"', data.replace("</", "<\\/"))
 
 
-def train_small(results_dir, epochs):
-    """The small runs' folders, after training those that are not there, with a bar."""
-    total = small_runs.number_of_images(small_runs.RECIPES, epochs)
-    with tqdm(total=total, unit="image", unit_scale=True, desc="training small nets") as bar:
-        busy = lambda: bar.set_postfix_str("waiting for another process that trains them")
-        return small_runs.train_small(results_dir, bar.update, busy, small_runs.RECIPES, epochs)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", help="by default results/own/explorer.html")
@@ -335,8 +327,9 @@ def main():
     given = parser.parse_args()
     path = pathlib.Path(given.file or paths.results_root() / "own" / "explorer.html")
     folders = [] if given.epochs else finished_runs(given.results)
+    small = functools.partial(small_runs.train_small, given.results, small_runs.RECIPES)
     try:
-        shown = write_page(folders or train_small(given.results, given.epochs), path)
+        shown = write_page(folders or small(given.epochs), path)
     except PageError as error:
         raise SystemExit(str(error)) from None
     for folder in shown:

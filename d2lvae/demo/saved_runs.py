@@ -10,10 +10,11 @@ from .. import data
 from ..storage import paths
 from ..storage.files import CheckpointError, read_json
 from ..storage.nets import load_net
+from ..storage.results import is_finished
 from ..vae import VAE
 from . import latents
 
-__all__ = ["LoadedRun", "finished_runs", "load_run", "trained_on"]
+__all__ = ["LoadedRun", "finished_runs", "load_run", "record_of"]
 
 NUM_ENCODED = 1_000  # validation images that the directions are found on
 NUM_SAMPLES = 100  # from the prior, where a run's images are not here
@@ -66,21 +67,9 @@ def finished_runs(results_dir=""):
     for net in root.glob("**/images/*/*/vae.npz"):
         if {"study", "assignments"} & {*net.relative_to(root).parts[:-4]}:
             continue
-        try:
-            if read_json(net.parent / "metrics.json")["finished"] is True:
-                found.append((net.stat().st_mtime, net.parent))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # half-written, or somebody else's: not finished
+        if is_finished(net.parent):
+            found.append((net.stat().st_mtime, net.parent))
     return [folder for _, folder in sorted(found, reverse=True)]
-
-
-def trained_on(folder):
-    """The data set's name and (C, H, W) in a run's record, None where it is silent."""
-    try:
-        config = read_json(pathlib.Path(folder) / "metrics.json")["config"]
-        return config.get("data"), config["vae"].get("image_shape")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None, None
 
 
 def load_run(folder, images=None):
@@ -107,7 +96,7 @@ def load_run(folder, images=None):
         The images given do not fit its nets.
     """
     folder = pathlib.Path(folder)
-    record, (vae, disc), why_not = _record(folder), _nets(folder), None
+    record, (vae, disc), why_not = record_of(folder), _nets(folder), None
     if images is not None:
         _check_shape(images, vae)
     else:
@@ -130,13 +119,13 @@ def load_run(folder, images=None):
 def _codes(vae, images):
     """The codes of the first validation images; without images samples from the prior."""
     if images is not None:
-        return latents.encode(vae, images.validation[:NUM_ENCODED])
+        return latents.encode(vae, images.validation[:NUM_ENCODED]).astype(np.float64)
     samples = np.random.default_rng(0).standard_normal((NUM_SAMPLES, vae.num_latents))
     return np.vstack([np.zeros(vae.num_latents), samples])
 
 
-def _record(folder):
-    """What a run's metrics.json says of its images: set, seed, training images, checksum."""
+def record_of(folder):
+    """What a run's metrics.json says of its images and its loss; CheckpointError if it is none."""
     try:
         record = read_json(folder / "metrics.json")
         config = record["config"]
@@ -145,6 +134,8 @@ def _record(folder):
             "seed": record["data"].get("seed", config["seed"]),
             "data_sha256": config["data_sha256"],
             "num_train": record["data"]["num_train"],
+            "image_shape": config["vae"]["image_shape"],
+            "learned_loss": config.get("learned_loss", "adversarial"),
         }
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

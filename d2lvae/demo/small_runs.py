@@ -9,10 +9,11 @@ from ..discriminators import ConvDisc, DenseLogReg
 from ..storage import paths
 from ..storage.files import CheckpointError
 from ..storage.records import RunBusy
+from ..storage.results import is_finished
 from ..vae import ConvVAE, DenseVAE
-from .saved_runs import finished_runs, load_run
+from .saved_runs import load_run
 
-__all__ = ["RECIPES", "number_of_images", "train_small"]
+__all__ = ["RECIPES", "train_small"]
 
 WAIT = 2.0  # seconds, until it is tried again whether another process has ended its training
 DIGITS = {"num_train": 8_192, "epochs": 10, "disc_weight": 1.0}
@@ -40,23 +41,14 @@ RECIPES = [
 ]
 
 
-def number_of_images(recipes, epochs=0):
-    """How many images `train_small` learns from, each as often as it is seen."""
-    return sum((epochs or each["epochs"]) * each["num_train"] for _, _, each, _ in recipes)
-
-
-def train_small(results_dir, progress, on_busy, recipes, epochs=0):
+def train_small(results_dir, recipes, epochs=0):
     """Train small nets: on digits plain and with a discriminator, on faces with its features too.
 
     Parameters
     ----------
     results_dir : path
         The runs go into `explorer` there; one that is there and can be shown is left as it is.
-        One that was stopped goes on.
-    progress : callable
-        Called with a number of images whenever so many more have been learned from.
-    on_busy : callable
-        Called while another process is training one of them: it is waited for.
+        One that was stopped goes on; one that another process trains is waited for.
     recipes : list
         Some of `RECIPES`.
     epochs : int
@@ -68,10 +60,10 @@ def train_small(results_dir, progress, on_busy, recipes, epochs=0):
         The runs' folders, in the recipes' order.
     """
     folder = str(paths.results_root(results_dir) / "explorer")
-    return [_train(folder, recipe, progress, on_busy, epochs) for recipe in recipes]
+    return [_train(folder, recipe, epochs) for recipe in recipes]
 
 
-def _train(results_dir, recipe, progress, on_busy, epochs):
+def _train(results_dir, recipe, epochs):
     """Train one of them if it is not there; its folder."""
     load_images, make_nets, parameters, learned_loss = recipe
     values = {**parameters, "results_dir": results_dir, "resume": True, "pixel_loss": "bce"}
@@ -88,18 +80,18 @@ def _train(results_dir, recipe, progress, on_busy, epochs):
     run_folder = runs.run_folder(vae, images, config, disc)
     while not _is_there(run_folder, images):
         try:
-            runs.fit(vae, images, config, disc, progress)
+            if not runs.fit(vae, images, config, disc).metrics["finished"]:
+                raise KeyboardInterrupt(f"{run_folder} is not finished; the next call goes on")
             return run_folder
         except RunBusy:
-            on_busy()
+            paths.say("another process is training it: waiting")
             time.sleep(WAIT)
-    progress(values["epochs"] * len(images.train))
     return run_folder
 
 
 def _is_there(folder, images):
     """Whether a run is finished and can be loaded."""
     try:
-        return folder in finished_runs(folder.parents[2]) and bool(load_run(folder, images))
+        return is_finished(folder) and bool(load_run(folder, images))
     except (CheckpointError, data.DataError):
         return False

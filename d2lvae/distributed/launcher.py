@@ -121,9 +121,9 @@ def main(arguments=None):
     processes, code, serve = {}, 0, [sys.executable, "-m", "d2lvae.distributed"]
 
     def on_signal(number, frame):
-        first = [processes["worker 0"]]  # who tells the others of Ctrl-C
-        for process in first if number == signal.SIGINT else processes.values():
-            process.send_signal(number)
+        for name, process in processes.items():  # of Ctrl-C the first worker tells the others
+            if number != signal.SIGINT or name == "worker 0":
+                process.send_signal(number)
 
     signals = signal.SIGINT, signal.SIGTERM
     before = {number: signal.signal(number, on_signal) for number in signals}

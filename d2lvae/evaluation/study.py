@@ -23,8 +23,9 @@ from ..config import Config
 from ..engine.progress import wrapped
 from ..storage import codes, paths, png
 from ..storage.codes import fit_codes
-from ..storage.files import atomic_write, read_json
+from ..storage.files import read_json
 from ..storage.nets import load_net
+from ..storage.results import is_finished, write_text
 from . import classifier, metrics, quality
 from .figures import crops, show_intervals, show_rows
 
@@ -129,28 +130,16 @@ def config_for(condition, seed, epochs, results_dir):
     )
 
 
-def finished(folder, data_sha256):
-    """Whether a folder holds a finished run on the images with this checksum."""
-    try:
-        record = read_json(folder / "metrics.json")
-        return record["finished"] is True and record["config"]["data_sha256"] == data_sha256
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
 def train_all(images, conditions, seeds, epochs, results_dir):
     """Train what has not been trained yet; the runs' folders by condition and seed."""
-    results_dir, folders, checksum = (
-        results_dir / f"{images.name}_{len(images.train)}",
-        {},
-        images.sha256(),
-    )
+    results_dir = results_dir / f"{images.name}_{len(images.train)}"
+    folders, checksum = {}, images.sha256()
     for name, condition in conditions.items():
         for seed in seeds:
             net, disc = nets_for(condition, images.image_shape)
             config = config_for(condition, seed, epochs, results_dir)
             folder = runs.run_folder(net, images, config, disc)
-            if not finished(folder, checksum):
+            if not is_finished(folder, checksum):
                 print(f"{images.title}, seed {seed}: {name}", flush=True)
                 if not runs.fit(net, images, config, disc).metrics["finished"]:
                     raise KeyboardInterrupt(
@@ -341,8 +330,7 @@ def study(images, conditions, seeds, epochs, folder, name=None):
         if condition in SHOWN or images.image_shape[1] == 28
     }
     png.save(show_rows(shown, f"{images.title}: the same images", 2), folder / f"{name}_images.png")
-    with atomic_write(folder / f"{name}.json") as file:
-        file.write((json.dumps(record, indent=1) + "\n").encode())
+    write_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
     return record
 
 

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from tqdm.auto import tqdm
 
 from ..engine import progress
+from ..engine.threads import usable_cores
 from ..storage import paths
 from ..storage.cache import read_cache, write_cache
 from ..storage.files import regular_file
@@ -277,7 +278,7 @@ def _decode_all(folder, names, image_size):
     bar = len(names) > 500 and progress.is_interactive()
     if len(names) > 500 and not bar:
         print(f"decoding {len(names):,} images ...", flush=True)
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(usable_cores()) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         done = pool.map(work, range(len(names)))

@@ -3,12 +3,10 @@
 import json
 import os
 import pathlib
-import zipfile
-
-import numpy as np
 
 from . import paths
-from .files import atomic_write, regular_file
+from .errors import CheckpointError
+from .files import read_arrays, write_arrays
 
 __all__ = ["read_cache", "write_cache"]
 
@@ -28,9 +26,7 @@ def write_cache(path, arrays, key):
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            record = json.dumps(_record(arrays, key)).encode()
-            np.savez(file, record=np.frombuffer(record, np.uint8), **arrays)
+        write_arrays(path, arrays, _record(arrays, key))
     except OSError as error:
         paths.say(f"not kept for the next time: {error}")
 
@@ -53,19 +49,11 @@ def read_cache(path, key):
     if not os.path.lexists(path):
         return None
     try:
-        with zipfile.ZipFile(regular_file(path)) as archive:
-            if sum(one.file_size for one in archive.infolist()) > os.path.getsize(path):
-                raise ValueError("its arrays are packed, and might be of any size")
-            damaged = archive.testzip()  # compares the checksum of every array
-        if damaged:
-            raise ValueError(f"{damaged} has the wrong checksum")
-        with np.load(path, allow_pickle=False) as file:
-            record = json.loads(file["record"].tobytes().decode())
-            arrays = {name: file[name] for name in file.files if name != "record"}
+        arrays, record = read_arrays(path)
         if record == json.loads(json.dumps(_record(arrays, key))):
             return arrays
         reason = "was made from other data or by another version"
-    except Exception as error:  # zipfile's, numpy's and json's are of many kinds
+    except CheckpointError as error:
         reason = f"is damaged or of another kind ({error})"
     paths.say(f"{paths.display_path(path)} {reason}; it is made anew")
     return None

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from .errors import CheckpointError
-from .files import atomic_write, read_arrays, regular_file, write_arrays
+from .files import read_arrays, regular_file, write_arrays
 from .nets import check_arrays, get_weights, set_weights
 
 __all__ = [
@@ -46,7 +46,7 @@ def save_checkpoint(folder, arrays, record):
     latest, previous = folder / LATEST, folder / PREVIOUS
     try:
         if latest.exists():
-            _keep(latest, previous)
+            os.replace(latest, previous)  # at every moment one of the two is whole
         write_arrays(latest, arrays, record)
     except OSError as error:
         raise OSError(
@@ -54,20 +54,6 @@ def save_checkpoint(folder, arrays, record):
             f"{error.strerror or error}; with resume True the run goes on after the last epoch "
             "that was kept",
         ) from None
-
-
-def _keep(latest, previous):
-    """Give the latest checkpoint its second name; at every moment one of the two is whole."""
-    spare = previous.with_name(f".{previous.name}.part")
-    if spare.exists():
-        spare.unlink()
-    try:
-        os.link(latest, spare)
-    except OSError:  # a file system without hard links
-        with atomic_write(previous) as file:
-            file.write(latest.read_bytes())
-    else:
-        os.replace(spare, previous)
 
 
 def epochs_kept(folder, config, usual):

@@ -19,7 +19,7 @@ from ..engine.operators import unit_images
 from .errors import CheckpointError
 from .png import to_uint8
 
-__all__ = ["Codes", "draw", "factor", "fit_codes", "samples"]
+__all__ = ["Codes", "decode", "draw", "encode", "factor", "fit_codes", "samples"]
 
 NAMES = "codes_mean", "codes_covariance"  # of the arrays in vae.npz
 BATCH_SIZE = 64
@@ -50,8 +50,8 @@ def fit_codes(vae, images):
     Codes
     """
     parts = []
-    for start in range(0, len(images), BATCH_SIZE):
-        mean, log_var = vae.encode(unit_images(images[start : start + BATCH_SIZE], vae.ctx))
+    for part in _split(images):
+        mean, log_var = vae.encode(unit_images(part, vae.ctx))
         parts.append((mean.asnumpy(), log_var.exp().asnumpy()))
     means, variances = (np.concatenate(part).astype(np.float64) for part in zip(*parts))
     covariance = np.atleast_2d(np.cov(means.T, bias=True)) + np.diag(variances.mean(axis=0))
@@ -93,18 +93,26 @@ def samples(vae, num_images, seed=0):
         'from the prior' and, if it is known where they lie, 'from the codes'.
     """
     noise = np.random.default_rng(seed).standard_normal((num_images, vae.num_latents), np.float32)
-    places = {"from the prior": lambda noise: noise}
+    latents = {"from the prior": mx.nd.array(noise, ctx=vae.ctx)}
     if vae.codes is not None:
-        places["from the codes"] = lambda noise: draw(vae, noise)
-    batches = [mx.nd.array(part, ctx=vae.ctx) for part in _split(noise)]
-    return {
-        name: np.concatenate([to_uint8(vae.decode(place(part)).sigmoid()) for part in batches])
-        for name, place in places.items()
-    }
+        latents["from the codes"] = draw(vae, latents["from the prior"])
+    return {place: decode(vae, found) for place, found in latents.items()}
 
 
-def _split(array):
-    return [array[start : start + BATCH_SIZE] for start in range(0, len(array), BATCH_SIZE)]
+def encode(vae, images):
+    """uint8 images (N, C, H, W) -> the means of their latents (N, L)."""
+    parts = [vae.encode(unit_images(part, vae.ctx))[0].asnumpy() for part in _split(images)]
+    return np.concatenate(parts)
+
+
+def decode(vae, latents):
+    """Latents (N, L), an array or an NDArray -> images (N, C, H, W), uint8."""
+    latents = mx.nd.array(latents, ctx=vae.ctx)
+    return np.concatenate([to_uint8(vae.decode(part).sigmoid()) for part in _split(latents)])
+
+
+def _split(rows):
+    return [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
 
 
 def to_arrays(net):

@@ -6,11 +6,13 @@ Nothing is pickled, so reading a file cannot run code.
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import pathlib
 import socket
 import stat
+import time
 import zipfile
 
 import filelock
@@ -38,6 +40,7 @@ _ADVICE = {
     errno.EPERM: "make the folder writable",
     errno.EROFS: "choose a writable folder",
 }
+LONGEST_WRITE = 3600  # seconds: who has not written to a file for so long was killed
 # What file systems without locks answer.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -88,27 +91,10 @@ def not_written(path, error):
 
 def _sweep(path):
     """Remove what processes that were killed while they wrote `path` have left."""
-    start = f".{path.name}."
-    for name in os.listdir(path.parent):
-        number = name[len(start) : -len(".part")]
-        if (
-            name.startswith(start)
-            and name.endswith(".part")
-            and number.isdigit()
-            and not _is_alive(int(number))
-        ):
-            with contextlib.suppress(OSError):
-                (path.parent / name).unlink()
-
-
-def _is_alive(process):
-    try:
-        os.kill(process, 0)  # no signal, only the question
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's; no process's number
-        return True
-    return True
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > LONGEST_WRITE:
+                part.unlink()
 
 
 def _sync_folder(folder):
@@ -220,6 +206,8 @@ def read_arrays(path):
     """
     try:
         with zipfile.ZipFile(regular_file(path)) as archive:
+            if sum(one.file_size for one in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("its arrays are packed, and might be of any size")
             damaged = archive.testzip()  # compares the checksum of every array
         if damaged:
             raise CheckpointError(f"{path} is damaged: {damaged} has the wrong checksum")

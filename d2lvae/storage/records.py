@@ -1,6 +1,7 @@
 """What a run depends on, taken from what is used, and the name of the folder of its results."""
 
 import platform
+import re
 
 from ..config import DEFAULTS, FACES, Config
 from .errors import ParameterError, RunBusy, RunError
@@ -30,7 +31,8 @@ SETS = {"mnist": ("MNIST",), "anime": ("anime",), "drawn": ("drawn_digits", "dra
 def run_name(settings):
     """The original's folder name for these settings, e.g. 'DenseVAE_on_MNIST/5_3_400_bce_50'.
 
-    What differs from the original is appended by name: no two configurations share a folder.
+    What differs from the original is appended by name, so that configurations share no folder.
+    Sets of one's own with one name and another size of images do; `fit` then refuses the second.
     """
     nets = [settings[part] for part in ("vae", "disc") if part in settings]
     names = [NAMES.get(net["net"], net["net"]) for net in nets]
@@ -55,7 +57,7 @@ def _unusual(settings, nets, faces):
         names += ["pixel_loss", "disc_weight"]
     numbers = [(name, found[name]) for name in names if found[name] != DEFAULTS[name]]
     texts = [
-        ("disc_net" if name == "name" else name, value)
+        ("disc_net" if name == "name" else name, re.sub(r"[^\w.+-]|\.\.", "-", value))
         for net in nets
         for name, value in net.items()
         if type(value) is str and name != "net" and value != STRINGS.get(name)

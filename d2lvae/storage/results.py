@@ -11,11 +11,11 @@ import numpy as np
 
 from .. import __version__
 from . import paths
-from .files import atomic_write
+from .files import atomic_write, read_json
 from .readme import run_readme
 from .records import run_name
 
-__all__ = ["metrics_of", "tell", "title_of", "write", "write_text"]
+__all__ = ["is_finished", "metrics_of", "tell", "title_of", "write", "write_text"]
 
 LEARNED = {"features": " + features", "both": " + features + adversarial loss"}
 
@@ -77,6 +77,16 @@ def write(folder, images, settings, history, finished, made_with):
     write_text(folder / "README.md", run_readme(str(images), metrics))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics
+
+
+def is_finished(folder, data_sha256=None):
+    """Whether a folder has a finished run, if a checksum is given on the images with it."""
+    try:
+        record = read_json(folder / "metrics.json")
+        there = record["config"]["data_sha256"]
+        return record["finished"] is True and data_sha256 in (None, there)
+    except (ValueError, KeyError, TypeError):
+        return False  # half-written, or somebody else's
 
 
 def tell(group, folder, history, metrics):

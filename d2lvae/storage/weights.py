@@ -56,8 +56,9 @@ def complete(net):
     parameters = net.collect_params().values()
     if any(not p.shape or 0 in p.shape for p in parameters):
         net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
-    if any(p._deferred_init for p in parameters):
-        net(mx.nd.zeros((1, *net.image_shape)))  # gives them their weights
+    waiting = [p for p in parameters if p._deferred_init]
+    if waiting:  # a pass gives them their weights
+        net(mx.nd.zeros((1, *net.image_shape), ctx=waiting[0].list_ctx()[0]))
 
 
 def has_weights(net):
