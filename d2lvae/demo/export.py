@@ -98,24 +98,9 @@ def _model(vae, outputs, shape):
 def largest_difference(vae, models, num_images=16, seed=0):
     """The largest difference of ONNX Runtime's numbers from MXNet's on random inputs.
 
-    Parameters
-    ----------
-    vae : VAE
-    models : dict
-        By 'encoder' and 'decoder': a path, or a model's bytes.
-    num_images : int
-        Inputs: uniform noise for the encoder, samples from the prior for the decoder.
-    seed : int
-
-    Returns
-    -------
-    float
-        The largest of \\|onnx - mxnet\\| / max(1, \\|mxnet\\|).
-
-    Raises
-    ------
-    ExportError
-        onnxruntime is missing.
+    The largest of \\|onnx - mxnet\\| / max(1, \\|mxnet\\|).  `models` are paths or models' bytes,
+    by 'encoder', which gets uniform noise, and 'decoder', which gets samples from the prior.
+    ExportError if onnxruntime is missing.
     """
     rng = np.random.default_rng(seed)
     images = rng.random((num_images, *vae.image_shape), np.float32)

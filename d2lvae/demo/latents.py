@@ -56,18 +56,9 @@ def find_directions(vae, means, images=None):
     Where the codes have no directions (a collapsed net, no images) they are single latents, those
     that change the decoded image most.
 
-    Parameters
-    ----------
-    vae : VAE
-    means : numpy.ndarray, shape (N, L)
-        The encoder's means of the first N validation images.
-    images : ImageSet, optional
-
-    Returns
-    -------
-    Directions
-        At most `MAX_DIRECTIONS`. One unit is a standard deviation: the prior's for latents, the
-        means' own for principal directions.
+    `means` (N, L) are the encoder's, of the first N validation images of `images`.  There are at
+    most `MAX_DIRECTIONS`.  One unit is a standard deviation: the prior's for latents, the means'
+    own for principal directions.
     """
     if vae.num_latents > MAX_DIRECTIONS and images is not None:
         principal = principal_directions(means)

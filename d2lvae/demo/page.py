@@ -72,25 +72,11 @@ def _text(array):
 
 
 def layers_of(block, rows=None, images=None):
-    """A block of layers as net.js takes them.
+    """A block of layers as net.js takes them, a list of dicts.
 
-    Parameters
-    ----------
-    block : HybridSequential
-        Of dense layers, convolutions, BatchNorms behind convolutions, ReLU and LeakyReLU.
-    rows : int, optional
-        Only so many outputs of the last layer.
-    images : NDArray, shape (N, C, H, W), optional
-        BatchNorms are folded with the statistics of this minibatch, not with the running ones.
-
-    Returns
-    -------
-    list of dict
-
-    Raises
-    ------
-    PageError
-        It has a layer of another kind.
+    Of the last layer only the first `rows` outputs.  Dense layers, convolutions, BatchNorms behind
+    convolutions, ReLU and LeakyReLU; PageError for another kind.  With `images`, an NDArray
+    (N, C, H, W), BatchNorms are folded with this minibatch's statistics, not with the running ones.
     """
     if not isinstance(block, nn.HybridSequential):
         raise PageError(f"the page cannot compute a {type(block).__name__}, only layers in a row")
@@ -160,15 +146,7 @@ def _written(layer):
 def chosen_runs(folders):
     """Of each kind, for each set of images, the newest run that can be shown.
 
-    Parameters
-    ----------
-    folders : list of pathlib.Path
-        The newest first.
-
-    Returns
-    -------
-    dict of dict of LoadedRun
-        By the set's name and image size, then by kind.
+    By the set's name and image size, then by kind; `folders` come the newest first.
     """
     sets = {}
     for folder in folders:
@@ -262,24 +240,9 @@ def seen(run):
 
 
 def write_page(folders, path):
-    """Write the page of some finished runs.
+    """Write the page of some finished runs, `folders` newest first; gives those that are on it.
 
-    Parameters
-    ----------
-    folders : list of pathlib.Path
-        Runs' folders, the newest first.
-    path : path
-        The file; its folder is made.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The folders of the runs on the page.
-
-    Raises
-    ------
-    PageError
-        No run can be shown.
+    The file's folder is made.  PageError if no run can be shown.
     """
     sets, shown, size = [], [], len(_page(""))
     chosen = chosen_runs(folders).values()

@@ -44,20 +44,10 @@ RECIPES = [
 def train_small(results_dir, recipes, epochs=0):
     """Train small nets: on digits plain and with a discriminator, on faces with its features too.
 
-    Parameters
-    ----------
-    results_dir : path
-        The runs go into `explorer` there; one that is there and can be shown is left as it is.
-        One that was stopped goes on; one that another process trains is waited for.
-    recipes : list
-        Some of `RECIPES`.
-    epochs : int
-        More, for better images; 0: as many as the recipes say, two minutes on two cores.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The runs' folders, in the recipes' order.
+    The runs go into `explorer` in `results_dir`; gives their folders, in the recipes' order.  One
+    that is there and can be shown is left as it is; one that was stopped goes on; one that another
+    process trains is waited for.  `recipes` are some of `RECIPES`.  More `epochs` give better
+    images; 0: as many as the recipes say, two minutes on two cores.
     """
     folder = str(paths.results_root(results_dir) / "explorer")
     return [_train(folder, recipe, epochs) for recipe in recipes]

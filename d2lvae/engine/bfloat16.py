@@ -42,17 +42,7 @@ def in_bfloat16(symbol, shapes):
     nets.  Its `amp.convert_symbol` leaves BatchNorm and activations in float32, gains less, and the
     process ends in a segmentation fault.
 
-    Parameters
-    ----------
-    symbol : Symbol
-        All in float32.
-    shapes : dict
-        Of its parameters, by name.
-
-    Returns
-    -------
-    Symbol
-        With the same inputs and outputs.
+    `symbol` is all in float32; `shapes` are its parameters', by name.
     """
     graph = json.loads(symbol.tojson())
     nodes, moved, low, casts = [], [], set(), {}

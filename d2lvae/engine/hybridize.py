@@ -112,20 +112,10 @@ def _statistics_fixed(nets):
 
 
 def apart(net, *batches):
-    """What a sequence of layers makes of several batches of one size.
+    """What a sequence of layers makes of several batches (N, ...) of one size; a list of as many.
 
     BatchNorm takes each batch by itself, and only the first moves its running statistics.  The
     other layers take all at once: MXNet 1.9 cannot add up a transposed convolution's gradients.
-
-    Parameters
-    ----------
-    net : HybridSequential
-    *batches : NDArray or Symbol, shape (N, ...)
-
-    Returns
-    -------
-    list of NDArray or Symbol
-        As many.
     """
     F = mx.nd if isinstance(batches[0], mx.nd.NDArray) else mx.sym
     x = F.concat(*batches, dim=0)

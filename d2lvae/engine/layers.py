@@ -48,10 +48,7 @@ class Dense(nn.Dense):
 def dense_layers(num_layers, num_hiddens, in_units, out_units):
     """`num_layers` dense layers of `num_hiddens` with ReLU, and one of `out_units` without.
 
-    Returns
-    -------
-    HybridSequential
-        (N, ...) with `in_units` numbers per image -> (N, out_units).
+    They take (N, ...) with `in_units` numbers per image.
     """
     layers = nn.HybridSequential(prefix="")
     for _ in range(num_layers):
@@ -71,10 +68,7 @@ def through(layers, images):
 def num_halvings(image_shape):
     """How often strided convolutions halve an image of (C, H, W) until 4 x 4 are left.
 
-    Raises
-    ------
-    ValueError
-        Not a square with a side of 32, 64 or 128.
+    ValueError unless it is a square with a side of 32, 64 or 128.
     """
     channels, height, width = image_shape
     if height != width or height not in (32, 64, 128):

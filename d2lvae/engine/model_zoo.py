@@ -11,19 +11,7 @@ RESNETS += [f"cifar_resnet{d}_{v}" for v in ("v1", "v2") for d in (20, 56, 110)]
 
 
 def resnet(name, num_outputs):
-    """A ResNet with new weights and so many outputs.
-
-    Parameters
-    ----------
-    name : str
-        One of `RESNETS`.
-    num_outputs : int
-
-    Raises
-    ------
-    ValueError
-        Another name.
-    """
+    """A ResNet with new weights and so many outputs; ValueError for a name not in `RESNETS`."""
     if name not in RESNETS:
         close = " or ".join(map(repr, close_choices(str(name), RESNETS) or ["resnet18_v1"]))
         raise ValueError(

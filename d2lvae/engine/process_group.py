@@ -56,20 +56,11 @@ SINGLE = ProcessGroup()
 def process_group(config, kept):
     """The group that a run's parameters ask for, in a block.
 
-    Parameters
-    ----------
-    config : Config
-        `kvstore` is 'local', or 'dist_sync' for several processes (:mod:`d2lvae.distributed`), of
-        which each takes `local_steps` between two sums.
-    kept : callable
-        Says what is left to go on from, if one of several processes dies.
-
-    Raises
-    ------
-    ParameterError
-        'local', and DMLC_ROLE is set as for one of several, or there are local steps.
-    DistributedError
-        With 'dist_sync': a DMLC_* variable is missing or wrong.
+    `config.kvstore` is 'local', or 'dist_sync' for several processes (:mod:`d2lvae.distributed`),
+    of which each takes `local_steps` between two sums.  `kept()` says what is left to go on from,
+    if one of them dies.  ParameterError for 'local' where DMLC_ROLE is set as for one of several,
+    or there are local steps; DistributedError for 'dist_sync' where a DMLC_* variable is missing or
+    wrong.
     """
     if config.kvstore == "dist_sync":
         from ..distributed.process_group import joined  # which one process alone never needs

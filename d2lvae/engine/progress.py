@@ -50,25 +50,12 @@ def in_notebook():
 
 @contextlib.contextmanager
 def reporting(history, epochs, num_images, means, draw=None, rank=0):
-    """The report that suits who is looking on.
+    """The report that suits who is looking on: a :class:`Report`, closed when the block ends.
 
-    Parameters
-    ----------
-    history : list of dict
-        A record per epoch; the training extends it.
-    epochs, num_images : int
-        How many epochs there will be, of how many images each.
-    means : callable
-        Losses of some minibatches, and their number of images -> dict of mean losses.
-        It waits for the device.
-    draw : callable, optional
-        Records as in `history`, with fractions of epochs, and a title -> a PNG's bytes.
-    rank : int
-        Only the worker of rank 0 reports.
-
-    Yields
-    ------
-    Report
+    `history`, a record per epoch, is extended by the training.  There will be `epochs` of
+    `num_images` each.  `means` turns losses of some minibatches and their number of images into a
+    dict of mean losses, and waits for the device.  `draw` turns records as in `history`, with
+    fractions of epochs, and a title into a PNG's bytes.  Only the worker of rank 0 reports.
     """
     kind = Lines
     if is_interactive():

@@ -32,11 +32,7 @@ def settle():
     care.  OMP_NUM_THREADS stays as it is if the user has set it; of a list for nested regions
     (`4,2`) the first number counts.  One worker is needed in any case: MXNet 1.9 writes BatchNorm's
     running statistics without telling its other workers.
-
-    Raises
-    ------
-    ThreadsError
-        OMP_NUM_THREADS is not a whole number from 1 to 1024, or a list of them.
+    ThreadsError if OMP_NUM_THREADS is not a whole number from 1 to 1024, or a list of them.
     """
     cores = usable_cores()
     given = os.environ.get("OMP_NUM_THREADS", "").strip()
@@ -115,11 +111,7 @@ def usable_cores(root="/"):
     """Cores that this process may use, at least one.
 
     The fewest of its affinity and of a container's quotas of processor time, in whole cores.
-
-    Parameters
-    ----------
-    root : path
-        Where the system's files are; for tests.
+    `root` is where the system's files are; for tests.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -80,15 +80,8 @@ def show_intervals(measures, title, names=tuple(MEASURES)):
 def crops(images, rows):
     """The same spot of the images in each row: a face's eye, the part of a digit with most edges.
 
-    Parameters
-    ----------
-    images : ImageSet
-    rows : dict of numpy.ndarray, uint8, shape (N, C, H, W)
-        Such as :func:`d2lvae.evaluation.study.reconstructions` gives of the validation images.
-
-    Returns
-    -------
-    dict of numpy.ndarray, uint8, shape (N, C, side, side)
+    `rows` are the first validation images or their reconstructions, uint8 (N, C, H, W), by name; so
+    are the crops, which are squares.
     """
     number, side = len(next(iter(rows.values()))), images.image_shape[1]
     if side == 28:

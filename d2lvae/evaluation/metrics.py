@@ -97,20 +97,10 @@ def _for_images(measure):
 
 
 def luminance(images):
-    r"""Grey images, :math:`Y = 0.299 R + 0.587 G + 0.114 B`, in [0, 1].
+    r"""Grey images, :math:`Y = 0.299 R + 0.587 G + 0.114 B`, in [0, 1], float64 (N, H, W).
 
-    Parameters
-    ----------
-    images : numpy.ndarray, uint8, shape (N, C, H, W)
-        With C 1 (which is grey already) or 3.
-
-    Returns
-    -------
-    numpy.ndarray, float64, shape (N, H, W)
-
-    References
-    ----------
-    Recommendation ITU-R BT.601.
+    `images` are uint8 (N, C, H, W), with C 1 (which is grey already) or 3.
+    Source: Recommendation ITU-R BT.601.
     """
     images = _checked(images)
     weights = (1.0,) if images.shape[1] == 1 else (0.299, 0.587, 0.114)
@@ -395,31 +385,14 @@ def unsharp_masked(images, radius=1.0, amount=1.0):
 
 
 def bootstrap_interval(values, num_resamples=10_000, level=0.95, seed=0):
-    """An interval for the mean of `values`, by resampling them (percentile bootstrap).
+    """An interval (low, high) for the mean of `values`, by resampling them (percentile bootstrap).
 
-    Parameters
-    ----------
-    values : array_like, shape (N,) or (S, N)
-        A number an image; of S trainings (seeds) on the same N images: then trainings and images
-        are both drawn anew, independently.  For a comparison give differences, image by image.
-    num_resamples : int
-        How many means, each of values drawn with replacement.
-    level : float
-        Share of the means that lie in the interval.
-    seed : int
-        The same seed gives the same interval.
+    `values` (N,) are a number an image; (S, N) are of S trainings (seeds) on the same N images:
+    then trainings and images are both drawn anew, independently.  For a comparison give
+    differences, image by image.  `level` is the share of the means that lie in the interval.  The
+    same seed gives the same interval.  ValueError for another shape, no values, values that are not
+    finite, or a level not between 0 and 1.
 
-    Returns
-    -------
-    low, high : float
-
-    Raises
-    ------
-    ValueError
-        Another shape, no values, values that are not finite, or a level not between 0 and 1.
-
-    Notes
-    -----
     With few trainings the interval is too narrow: their variance is underestimated by the factor
     (S - 1) / S, and with one it counts as none.
 

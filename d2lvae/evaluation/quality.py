@@ -123,21 +123,9 @@ def _check_same_run(run):
 def validation_losses(vae, images, pixel_loss, seed):
     """The VAE's own losses on images that it was not trained on, with sampled latents.
 
-    The noise is numpy's, from the seed: no other random numbers are disturbed.
-
-    Parameters
-    ----------
-    vae : VAE
-    images : numpy.ndarray, uint8, shape (N, C, H, W)
-    pixel_loss : callable or str
-        Logits and images (N, C, H, W) -> (N,); or a name in `losses.PIXEL_LOSSES`.
-    seed : int
-        Of the run.
-
-    Returns
-    -------
-    dict of float
-        'pixel_loss' and 'kl', nats an image.
+    Gives 'pixel_loss' and 'kl', in nats an image; `images` are uint8 (N, C, H, W).  `pixel_loss`
+    takes logits and images (N, C, H, W) and gives (N,), or is a name in `losses.PIXEL_LOSSES`.
+    The noise is numpy's, from the run's seed: no other random numbers are disturbed.
     """
     pixel_loss = losses.PIXEL_LOSSES.get(pixel_loss, pixel_loss)
     rng, sums = np.random.default_rng(spawn_seeds(seed, 0)[1]), []
@@ -155,21 +143,12 @@ def validation_losses(vae, images, pixel_loss, seed):
 def quality(vae, images):
     """How near the reconstructions of validation images are to their originals, and how sharp.
 
-    Parameters
-    ----------
-    vae : VAE
-    images : ImageSet
-        The first 1,000 validation images are measured.
-
-    Returns
-    -------
-    dict
-        The means of all measures in :data:`d2lvae.evaluation.metrics.PER_IMAGE`; 'num_images'.
-        'kid', the kernel distance of the reconstructions from the originals, by the features of the
-        classifier that 'kid_features' names (comparable with no one else's); 'kid_prior' and
-        'kid_codes', that of as many samples of either kind (:func:`d2lvae.storage.codes.samples`).
-        What these images cannot be measured by is not in it, but in 'not_measured', with the
-        reason.
+    The first 1,000 validation images are measured.  The dict has the means of all measures in
+    :data:`d2lvae.evaluation.metrics.PER_IMAGE`, and 'num_images'.
+    'kid' is the kernel distance of the reconstructions from the originals, by the features of the
+    classifier that 'kid_features' names (comparable with no one else's); 'kid_prior' and
+    'kid_codes', that of as many samples of either kind (:func:`d2lvae.storage.codes.samples`).
+    What these images cannot be measured by is only in 'not_measured', with the reason.
     """
     originals = images.validation[:NUM_MEASURED]
     reconstructions = reconstruct(vae, originals)
@@ -193,27 +172,16 @@ def quality(vae, images):
 def samples_of(vae):
     """As many samples of either kind as are measured, uint8 (N, C, H, W).
 
-    Returns
-    -------
-    dict of numpy.ndarray
-        'kid_prior' and, where it is known where the codes lie, 'kid_codes'.
+    By 'kid_prior' and, where it is known where the codes lie, 'kid_codes'.
     """
     names = {"from the prior": "kid_prior", "from the codes": "kid_codes"}
     return {names[place]: drawn for place, drawn in codes.samples(vae, NUM_MEASURED).items()}
 
 
 def kernel_distances(net, originals, sets):
-    """The kernel distance of each set of images from the originals, by the classifier `net`.
+    """The kernel distance of each set, uint8 (M, C, H, W), from the originals, by name.
 
-    Parameters
-    ----------
-    net : Classifier
-    originals : numpy.ndarray, uint8, shape (N, C, H, W)
-    sets : dict of numpy.ndarray, uint8, shape (M, C, H, W)
-
-    Returns
-    -------
-    dict of float
+    `net` is the classifier whose features are compared.
     """
     features = classifier.features(net, originals)
     return {
@@ -225,15 +193,8 @@ def kernel_distances(net, originals, sets):
 def table(metrics):
     """Everything that was measured, a row each: losses in nats per image, then quality.
 
-    Parameters
-    ----------
-    metrics : dict
-        As in metrics.json.  What is not in it has no row.
-
-    Returns
-    -------
-    pandas.DataFrame
-        With the columns 'value' and 'meaning', the names as its index.
+    `metrics` are as in metrics.json; what is not in it has no row.  The data frame has the columns
+    'value' and 'meaning', the names as its index.
     """
     rows = {}
     for part, prefix in (("final", ""), ("validation", "validation ")):

@@ -117,13 +117,7 @@ def nets_for(condition, image_shape):
 
 
 def config_for(condition, seed, epochs, results_dir):
-    """The parameters of one run.
-
-    Raises
-    ------
-    ParameterError
-        A name in the condition that is no parameter's.
-    """
+    """The parameters of one run; ParameterError if a name in the condition is no parameter's."""
     own = {name: value for name, value in condition.items() if name not in ("disc", "upsampling")}
     return Config.from_dict(
         {"epochs": epochs, "seed": seed, "resume": True, "results_dir": str(results_dir), **own}
@@ -152,18 +146,10 @@ def train_all(images, conditions, seeds, epochs, results_dir):
 def measure_all(images, folders):
     """Every measure of every condition and control, image by image.
 
-    Parameters
-    ----------
-    images : ImageSet
-    folders : dict
-        From :func:`train_all`.
-
-    Returns
-    -------
-    dict of dict of numpy.ndarray
-        By condition, then measure: (S, N) for S seeds and N images; kernel distances (S,), those of
-        samples only of conditions: 'kid_prior', 'kid_codes', and 'kid_prior_batch' of the former if
-        the decoder's BatchNorm takes each minibatch's statistics, as it does in training.
+    `folders` are from :func:`train_all`.  By condition, then measure: (S, N) for S seeds and N
+    images; kernel distances (S,), those of samples only of conditions: 'kid_prior', 'kid_codes',
+    and 'kid_prior_batch' of the former if the decoder's BatchNorm takes each minibatch's
+    statistics, as it does in training.
     """
     originals = images.validation[: quality.NUM_MEASURED]
     judge = classifier.classifier_for(images)
@@ -208,21 +194,13 @@ def _by_batch_statistics(net):
 
 
 def summarize(measures):
-    """Means and paired differences from the plain VAE, each with a 95 % bootstrap interval over
-    seeds and images.
+    """Means and paired differences from the plain VAE, each with a 95 % interval.
 
-    Parameters
-    ----------
-    measures : dict
-        From :func:`measure_all`.
-
-    Returns
-    -------
-    dict
-        By condition, then measure: 'mean', 'by_seed', and for all but the plain VAE 'difference',
-        'low', 'high'.  Of the kernel distance, one number a seed, the interval is over the seeds
-        alone.  Of the blurred originals, which no VAE made, there is no difference, and the
-        interval is the mean's.
+    `measures` are from :func:`measure_all`; intervals are bootstrapped over seeds and images.
+    By condition, then measure: 'mean', 'by_seed', and for all but the plain VAE 'difference',
+    'low', 'high'.  Of the kernel distance, one number a seed, the interval is over the seeds
+    alone.  Of the blurred originals, which no VAE made, there is no difference, and the
+    interval is the mean's.
     """
     summary = {}
     for name, found in measures.items():
@@ -243,12 +221,10 @@ def summarize(measures):
 
 
 def reconstructions(images, folders, num_images=4):
-    """The same validation images under each condition, for the first seed; of a drawn set, whose
-    images may be shown, also the originals.
+    """The same validation images under each condition, for the first seed.
 
-    Returns
-    -------
-    dict of numpy.ndarray, uint8, shape (num_images, C, H, W)
+    They are uint8 (num_images, C, H, W).  Of a drawn set, whose images may be shown, also the
+    originals.
     """
     originals, seed = images.validation[:num_images], min(seed for _, seed in folders)
     found = {} if images.is_real else {"originals": originals}
@@ -260,9 +236,7 @@ def reconstructions(images, folders, num_images=4):
 def samples(images, folders, num_images=5):
     """Samples of both kinds under each condition, for the first seed.
 
-    Returns
-    -------
-    dict of numpy.ndarray, uint8, shape (num_images, C, H, W)
+    They are uint8 (num_images, C, H, W).
     """
     seed, found = min(seed for _, seed in folders), {}
     for name in dict.fromkeys(name for name, _ in folders):

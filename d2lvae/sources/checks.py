@@ -28,13 +28,8 @@ def choose(data, kind, real, drawn):
     """The images that `real()` gives, or `drawn()`, by name; which ones they are is said.
 
     `kind` is 'digits' or 'faces'.  With `data` 'auto', synthetic images stand in for missing ones.
-
-    Raises
-    ------
-    ParameterError
-        The other kind's name.
-    DataError
-        Images that are damaged, or missing if 'auto' was not asked for.
+    ParameterError for the other kind's name; DataError for images that are damaged, or missing if
+    'auto' was not asked for.
     """
     own, other = ("mnist", "anime") if kind == "digits" else ("anime", "mnist")
     if data == other:

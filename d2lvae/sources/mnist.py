@@ -47,15 +47,8 @@ def read_mnist(folder):
     """Fields of an ImageSet: MNIST from its four files, plain or gzipped, in `folder`.
 
     Images are uint8, (60,000 and 10,000, 1, 28, 28).  Missing files are downloaded first.
-
-    Raises
-    ------
-    DataError
-        A file is damaged, or missing and not to be downloaded (`Offline`: no mirror answers).
-
-    References
-    ----------
-    LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
+    DataError if a file is damaged, or missing and not to be downloaded (`Offline`: no mirror
+    answers).  Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
     """
     folder = pathlib.Path(folder)
     missing = [name for name in FILES if find(folder, name) is None]
@@ -170,12 +163,8 @@ def read_idx(path):
 def download(folder, names=tuple(FILES)):
     """Download MNIST's files (keys of `FILES`) with pooch, each complete and checked.
 
-    Raises
-    ------
-    Offline
-        No mirror answered, each within `ANSWER_SECONDS`.
-    DataError
-        Mirrors answered, but none of them gave a file with the published SHA-256.
+    `Offline` if no mirror answered within `ANSWER_SECONDS` each; DataError if some did, but none
+    gave a file with the published SHA-256.
     """
     folder = pathlib.Path(folder)
     mirrors = [mirror for mirror in MIRRORS if _answers(f"{mirror}{names[0]}.gz")]

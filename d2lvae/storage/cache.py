@@ -14,14 +14,8 @@ __all__ = ["read_cache", "write_cache"]
 def write_cache(path, arrays, key):
     """Keep arrays on disk.  A place that cannot be written costs only time, and is said.
 
-    Parameters
-    ----------
-    path : path
-        The file; its folder is made if it is missing.
-    arrays : dict of numpy.ndarray
-        By names other than 'record'; no objects.
-    key : dict
-        Anything JSON can hold: all that the arrays depend on.
+    `arrays` go by names other than 'record' and hold no objects.  `key` is anything JSON can hold:
+    all that they depend on.  The file's folder is made if it is missing.
     """
     path = pathlib.Path(path)
     try:
@@ -32,19 +26,9 @@ def write_cache(path, arrays, key):
 
 
 def read_cache(path, key):
-    """The arrays that :func:`write_cache` kept, or None if there are none that can be used.
+    """The arrays by name that :func:`write_cache` kept, made from `key`; None if none can be used.
 
     A file that is damaged, of another kind or of another key is named, and why it is not used.
-
-    Parameters
-    ----------
-    path : path
-    key : dict
-        What the arrays must have been made from.
-
-    Returns
-    -------
-    dict of numpy.ndarray, or None
     """
     if not os.path.lexists(path):
         return None

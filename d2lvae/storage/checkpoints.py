@@ -28,19 +28,9 @@ LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
 def save_checkpoint(folder, arrays, record):
     """Write a training's state as the folder's latest checkpoint and keep the one before it.
 
-    Parameters
-    ----------
-    folder : path
-        A run's folder.
-    arrays : dict of numpy.ndarray
-        Weights and optimiser states.
-    record : dict
-        `config`, `steps`, `history`, `processor_threads`, `workers`.
-
-    Raises
-    ------
-    OSError
-        Naming the file and what to do; the last whole checkpoint is still there.
+    `arrays` are weights and optimiser states; `record` has `config`, `steps`, `history`,
+    `processor_threads`, `workers`.  After an OSError, which names the file and what to do, the last
+    whole checkpoint is still there.
     """
     folder = pathlib.Path(folder)
     latest, previous = folder / LATEST, folder / PREVIOUS
@@ -59,15 +49,7 @@ def save_checkpoint(folder, arrays, record):
 def epochs_kept(folder, config, usual):
     """How many epochs a folder's checkpoint holds of a configuration, however far it was to go.
 
-    Parameters
-    ----------
-    folder, config, usual
-        As for :func:`load_checkpoint`.
-
-    Returns
-    -------
-    int
-        -1 if there is none that can be read.
+    -1 if none can be read.  Parameters are as for :func:`load_checkpoint`.
     """
     found = -1
     for name in (LATEST, PREVIOUS):
@@ -83,28 +65,12 @@ def epochs_kept(folder, config, usual):
 
 
 def load_checkpoint(folder, config, usual=None, like=None):
-    """The newest whole checkpoint of this configuration.
+    """The newest whole checkpoint of this configuration; None if there is no checkpoint at all.
 
-    Parameters
-    ----------
-    folder : path
-        A run's folder.
-    config : dict
-        The configuration that wants to go on.
-    usual : dict, optional
-        What a setting is that one of the two does not name.
-    like : dict of numpy.ndarray, optional
-        Arrays of the names, shapes and kinds that are wanted; they must be finite, too.
-
-    Returns
-    -------
-    (arrays, record) or None
-        None if there is no checkpoint at all.
-
-    Raises
-    ------
-    CheckpointError
-        None of the checkpoints there is whole, or the newest whole one is of another configuration.
+    It is (arrays, record).  `usual` says what a setting is that only one of the two configurations
+    names.  `like` has arrays of the names, shapes and kinds that are wanted; those found must be
+    finite, too.  CheckpointError if none is whole, or the newest whole one is of another
+    configuration.
     """
     latest, previous = (pathlib.Path(folder) / name for name in (LATEST, PREVIOUS))
     damage = []
@@ -162,19 +128,9 @@ def made_with(record):
 
 
 def get_state(step):
-    """What a training can go on from.
+    """What a training can go on from: arrays by name, and the steps that each net has taken.
 
-    Parameters
-    ----------
-    step : VAEStep
-        Its `trainers` know the nets and the moments.
-
-    Returns
-    -------
-    arrays : dict of numpy.ndarray
-        Weights and moments, by 'vae/...', 'vae_adam/...', 'disc/...', 'disc_adam/...'.
-    steps : dict of int
-        The steps that each net has taken.
+    Weights and moments are named 'vae/...', 'vae_adam/...', 'disc/...', 'disc_adam/...'.
     """
     arrays = {}
     for name, trainer in step.trainers.items():

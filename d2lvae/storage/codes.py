@@ -69,10 +69,7 @@ def factor(codes):
 def draw(vae, noise):
     """Standard normal noise, NDArray (N, L) -> latents (N, L) from where the codes lie.
 
-    Raises
-    ------
-    ValueError
-        It is not known where they lie.
+    ValueError if it is not known where they lie.
     """
     if vae.codes is None:
         raise ValueError(
@@ -85,12 +82,9 @@ def draw(vae, noise):
 
 
 def samples(vae, num_images, seed=0):
-    """Samples of both kinds, from the same noise, which is numpy's.
+    """Samples of both kinds, uint8 (num_images, C, H, W), from the same noise, which is numpy's.
 
-    Returns
-    -------
-    dict of numpy.ndarray, uint8, shape (num_images, C, H, W)
-        'from the prior' and, if it is known where they lie, 'from the codes'.
+    By 'from the prior' and, if it is known where they lie, 'from the codes'.
     """
     noise = np.random.default_rng(seed).standard_normal((num_images, vae.num_latents), np.float32)
     latents = {"from the prior": mx.nd.array(noise, ctx=vae.ctx)}
@@ -124,10 +118,7 @@ def to_arrays(net):
 def pop_arrays(arrays, num_latents):
     """Take the codes out of a file's arrays; None if there are none, as of d2lvae 0.1.0.
 
-    Raises
-    ------
-    CheckpointError
-        One of the two is missing, or they are not of a net with so many latents, or not finite.
+    CheckpointError if one of the two is missing, of another shape or kind, or not finite.
     """
     found = [arrays.pop(name, None) for name in NAMES]
     if all(each is None for each in found):

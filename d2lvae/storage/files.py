@@ -55,11 +55,7 @@ def atomic_write(path):
 
     After a kill or a power cut `path` is what it was before or what it was to become. The bytes are
     on the disk before the name is, and the name is when the block has ended.
-
-    Raises
-    ------
-    OSError
-        Naming `path` and what to do; what stood at `path` before is unchanged.
+    An OSError names `path` and what to do; what stood at `path` before is unchanged.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -111,19 +107,12 @@ def _sync_folder(folder):
 
 @contextlib.contextmanager
 def file_lock(path):
-    """Hold the lock file at `path` during the block.
+    """Hold the lock file at `path` during the block; `Busy` if another process or thread holds it.
 
-    The system gives the lock back when the process ends, however it ends.
-    The file stays, empty; who holds it is written beside it, in a file with `.holder` at the end.
-    On a network drive it holds between machines if the drive's server has locks (NFS has).
-    On a file system that has none, that is said and the block goes on.
-
-    Raises
-    ------
-    Busy
-        Another process holds it (or another thread of this one).
-    OSError
-        The file cannot be made.
+    The system gives the lock back when the process ends, however it ends.  The file stays, empty;
+    who holds it is written beside it, in a file with `.holder` at the end.  On a network drive it
+    holds between machines if the drive's server has locks (NFS has).  On a file system that has
+    none, that is said and the block goes on.  OSError if it cannot be made.
     """
     path, who = pathlib.Path(path), "another process"
     lock, holder = filelock.FileLock(path), path.with_name(f"{path.name}.holder")
@@ -161,13 +150,7 @@ def _is_locked(path):
 
 
 def regular_file(path):
-    """The path again, if a file is there.
-
-    Raises
-    ------
-    OSError
-        There is none, or something else: a pipe, for one, would be waited for without end.
-    """
+    """The path again, if a file is there; else OSError.  A pipe would be waited for without end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is no file")
     return path
@@ -176,10 +159,7 @@ def regular_file(path):
 def read_json(path):
     """What a JSON file holds.
 
-    Raises
-    ------
-    ValueError
-        Naming the file: it is missing, cannot be read, is cut short, or nested too deeply.
+    A ValueError names one that is missing, cannot be read, is cut short, or nested too deeply.
     """
     try:
         return json.loads(pathlib.Path(regular_file(path)).read_text(encoding="utf-8"))
@@ -199,10 +179,7 @@ def write_arrays(path, arrays, record):
 def read_arrays(path):
     """The arrays and the record of a file by :func:`write_arrays`, every checksum compared.
 
-    Raises
-    ------
-    CheckpointError
-        The file is missing, cut short, altered, or of another kind.
+    CheckpointError if the file is missing, cut short, altered, or of another kind.
     """
     try:
         with zipfile.ZipFile(regular_file(path)) as archive:

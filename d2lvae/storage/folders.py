@@ -37,12 +37,7 @@ def folder_of(settings, results_dir):
 def folder_lock(folder):
     """Have a run's folder, made if it is missing, to oneself.
 
-    Raises
-    ------
-    RunBusy
-        Another run has it.
-    RunError
-        It cannot be written.
+    RunBusy if another run has it; RunError if it cannot be written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -61,10 +56,7 @@ def folder_lock(folder):
 def check_folder(folder, settings, resume):
     """Make sure that the folder is ours and can be written, before any work.
 
-    Raises
-    ------
-    RunError
-        It holds another configuration's results, what is no record, or cannot be written.
+    RunError if it holds another configuration's results or what is no record, or cannot be written.
     """
     work = folder / UNFINISHED
     try:
@@ -151,23 +143,8 @@ def publish(folder):
 def find_checkpoint(folder, settings, like):
     """The furthest checkpoint of these settings, here or in a run's of fewer or more epochs.
 
-    Parameters
-    ----------
-    folder : path
-        The run's.
-    settings : dict
-        Of the run.
-    like : dict of numpy.ndarray
-        Arrays of the names, shapes and kinds that are wanted.
-
-    Returns
-    -------
-    (arrays, record) or None
-
-    Raises
-    ------
-    CheckpointError
-        The run's own checkpoints are damaged, or of another configuration.
+    It is (arrays, record), or None; `like` has arrays of the names, shapes and kinds that are
+    wanted.  CheckpointError if the run's own checkpoints are damaged, or of another configuration.
     """
     pattern = run_name({**settings, "epochs": "*"}).split("/")[1]
     others = sorted(path for path in folder.parent.glob(pattern) if path != folder)
@@ -191,22 +168,8 @@ def find_checkpoint(folder, settings, like):
 def resume(step, settings, history, folder, group):
     """Bring step and history to the last whole checkpoint; gives what that was made with, or None.
 
-    Parameters
-    ----------
-    step : VAEStep
-    settings : dict
-        Of the run.
-    history : list of dict
-        Empty; gets a record per finished epoch.
-    folder : path
-        The run's.
-    group : ProcessGroup
-        Rank 0 reads the checkpoint for all.
-
-    Raises
-    ------
-    CheckpointError
-        See :func:`find_checkpoint`.
+    `history` comes empty and gets a record per finished epoch.  Rank 0 reads the checkpoint for
+    all.  CheckpointError as of :func:`find_checkpoint`.
     """
     arrays, record = checkpoints.get_state(step)[0], None
     if group.rank == 0:
@@ -225,12 +188,8 @@ def resume(step, settings, history, folder, group):
 def say_resumed(made_with, num_epochs, epochs, size):
     """Say where a training goes on, and what may make it end in other last digits.
 
-    Parameters
-    ----------
-    made_with : dict or None
-        Of the checkpoint, see :func:`d2lvae.storage.checkpoints.made_with`; None if there is none.
-    num_epochs, epochs, size : int
-        Finished epochs, all epochs, processes.
+    `made_with` is the checkpoint's, of :func:`d2lvae.storage.checkpoints.made_with`, or None.
+    `num_epochs` of `epochs` are finished; `size` is the number of processes.
     """
     if made_with is None:
         print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")

@@ -76,16 +76,8 @@ def net_classes():
 def from_config(config, ctx=None):
     """A net from its `config` attribute, with weights that are still to be set.
 
-    Parameters
-    ----------
-    config : dict
-    ctx : mxnet.Context, optional
-        Where to put it; the CPU by default.
-
-    Raises
-    ------
-    CheckpointError
-        A kind of net that is not defined, layers changed by hand, or arguments that do not fit.
+    It is on the CPU if no `ctx` is given.  CheckpointError for a kind of net that is not defined,
+    layers changed by hand, or arguments that do not fit.
     """
     kind, classes = config["net"], net_classes()
     if kind not in classes:
@@ -175,10 +167,7 @@ def get_weights(net):
 def set_weights(net, arrays):
     """Give a net the parameters that :func:`get_weights` took from one like it.
 
-    Raises
-    ------
-    CheckpointError
-        Names, shapes or kinds differ, or there is what is no number among them.
+    CheckpointError if names, shapes or kinds differ, or there is what is no number among them.
     """
     parameters = _parameters(net)
     check_arrays(
@@ -190,12 +179,7 @@ def set_weights(net, arrays):
 
 
 def check_arrays(arrays, expected):
-    """Refuse arrays that are not the `expected` ones, a (shape, dtype) by name, or not finite.
-
-    Raises
-    ------
-    CheckpointError
-    """
+    """CheckpointError for arrays not as `expected`, (shape, dtype) by name, or not finite."""
     found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
@@ -215,11 +199,7 @@ def describe(net):
     """A net's `config`, and a mark if its layers are not those that its class makes.
 
     The mark is a checksum of its layers as they print: a changed net has a folder of its own.
-
-    Raises
-    ------
-    TypeError
-        Its class does not take the arguments that are recorded.
+    TypeError if its class does not take the arguments that are recorded.
     """
     layers, arguments = layers_of(net), arguments_of(net.config)
     try:

@@ -10,26 +10,16 @@ PYTHON_MAGICS = ("time", "capture")  # of a whole cell; what it sets stays set
 
 
 def parameter_names(namespace, known):
-    """All names that a notebook's cells set as parameters, in order.
+    """All names that a notebook's cells set as parameters, in order: two lists.
 
     The parameters cell is the last of the cells with the most parameters: cells before it are older
     versions. A name that it sets to a constant and that is no parameter is misspelt, so it counts
     as well. A cell behind it can change or add parameters.
 
-    Parameters
-    ----------
-    namespace : dict
-        The notebook's `globals()`, with its cells so far in `In`. A script has no such record: then
-        every known name is a parameter.
-    known : iterable of str
-        The names of all parameters.
-
-    Returns
-    -------
-    listed : list of str
-        Those in the parameters cell, and known ones in cells behind it.
-    injected : list of str
-        Those in the cells that papermill injects, whether known or not, that are not listed.
+    `namespace` is the notebook's `globals()`, with its cells so far in `In`. A script has no such
+    record: then every one of the `known` names is a parameter.  The first list has those in the
+    parameters cell, and known ones in cells behind it; the second those in the cells that papermill
+    injects, known or not, that are not in the first.
     """
     cells = [
         (source.startswith(INJECTED), names)

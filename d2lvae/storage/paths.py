@@ -40,12 +40,7 @@ def check_clone():
     """Make sure that the package is that of the clone one stands in, if one stands in one.
 
     A copied clone's environment still points to the clone that it was copied from.  Who names the
-    package's clone in PYTHONPATH means it.
-
-    Raises
-    ------
-    ImportError
-        Naming both clones and what to do.
+    package's clone in PYTHONPATH means it.  An ImportError names both clones and what to do.
     """
     here = project_root()
     meant = str(ROOT) in os.environ.get("PYTHONPATH", "").split(os.pathsep)

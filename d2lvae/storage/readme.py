@@ -11,18 +11,9 @@ HEADINGS = {
 
 
 def run_readme(data, metrics):
-    """The README.md of a run, before or after it was evaluated.
+    """The README.md of a run, before or after it was evaluated; `data` is the images in words.
 
-    Parameters
-    ----------
-    data : str
-        The images in words.
-    metrics : dict
-        As in metrics.json.  What is not in it yet ('validation', 'quality') is left out.
-
-    Returns
-    -------
-    str
+    `metrics` are as in metrics.json; what is not in it yet ('validation', 'quality') is left out.
     """
     settings, state = metrics["config"], "finished" if metrics["finished"] else "stopped by hand"
     tables = [_table(HEADINGS[part], metrics[part]) for part in HEADINGS if part in metrics]

@@ -69,22 +69,9 @@ def _unusual(settings, nets, faces):
 def settings_of(vae, images, config, discriminator=None):
     """What a run's numbers depend on, but for the machine: taken from what is used.
 
-    Parameters
-    ----------
-    vae, images, config : VAE, ImageSet, Config
-    discriminator : HybridBlock, optional
-
-    Returns
-    -------
-    dict
-        What the original's recipe does not have is in it only if it is on.
-
-    Raises
-    ------
-    RunError
-        A parameter belongs to a discriminator that is not there.
-    ParameterError
-        Parameters that contradict each other, the images or the nets.
+    What the original's recipe does not have is in it only if it is on.  RunError if a parameter
+    belongs to a discriminator that is not there; ParameterError for parameters that contradict each
+    other, the images or the nets.
     """
     config.check_notebook()
     check_images(images, config)
@@ -103,18 +90,9 @@ def settings_of(vae, images, config, discriminator=None):
 def check_kinds(nets, config):
     """Make sure that nets and parameters are of the kinds that `fit` takes.
 
-    Parameters
-    ----------
-    nets : ((HybridBlock, class), (HybridBlock or None, class))
-        A VAE and a discriminator, and the classes that theirs must be derived from.
-    config : Config
-
-    Raises
-    ------
-    TypeError
-        A net or `config` is of another kind.
-    ParameterError
-        Features are to be compared, and the discriminator has none.
+    `nets` are two pairs, of the VAE and the discriminator or None, each with the class that it must
+    be derived from.  TypeError for another kind; ParameterError if features are to be compared, and
+    the discriminator has none.
     """
     for net, kind in nets:
         if net is not None and not isinstance(net, kind):
@@ -139,10 +117,7 @@ def check_kinds(nets, config):
 def check_images(images, config):
     """Make sure that the images are those that the parameters ask for.
 
-    Raises
-    ------
-    ParameterError
-        Naming the parameter, and what the images are.
+    A ParameterError names the parameter, and what the images are.
     """
     mend = "run the cell that loads the images again, or give the parameter that fits them"
     limit, number, given = config.num_train, len(images.train), config.given
@@ -168,12 +143,8 @@ def check_images(images, config):
 def check_nets(vae, discriminator, config):
     """Make sure that the nets are those that the parameters ask for.
 
-    Raises
-    ------
-    ParameterError
-        Naming the parameter, and what the net has.
-    RunError
-        A parameter of a discriminator without one.
+    A ParameterError names the parameter, and what the net has.  RunError for a discriminator's
+    parameter without one.
     """
     for net, names in ((vae, OF_VAE), (discriminator, OF_DISC)):
         for name, own in names.items() if net is not None else ():
@@ -200,12 +171,8 @@ def check_nets(vae, discriminator, config):
 def check_same_config(group, settings):
     """Make sure that all processes are about to train the same, before any work.
 
-    Raises
-    ------
-    RunError
-        Naming the worker and the settings that differ from worker 0's.
-    ParameterError
-        Fewer images in a minibatch than workers.
+    A RunError names the worker and the settings that differ from worker 0's.  ParameterError for
+    fewer images in a minibatch than workers.
     """
     if settings["batch_size"] < group.size:
         raise ParameterError(

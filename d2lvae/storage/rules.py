@@ -106,10 +106,7 @@ def one_of(*choices, has_default=True, expected=None):
 def own_loss(pixel_loss, choices):
     """A loss of one's own, whose name stands in records and folder names.
 
-    Raises
-    ------
-    ParameterError
-        It has no name, or that of one of the `choices`.
+    ParameterError if it has no name, or that of one of the `choices`.
     """
     name = getattr(pixel_loss, "__name__", repr(pixel_loss))
     if not name.isidentifier() or name in choices:

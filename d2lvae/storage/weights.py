@@ -64,10 +64,7 @@ def complete(net):
 def has_weights(net):
     """Whether a net has been initialised, by whomever.
 
-    Raises
-    ------
-    RunError
-        Only some of its layers have been.
+    RunError if only some of its layers have been.
     """
     parameters = net.collect_params().values()
     missing = [p.name for p in parameters if p._data is None and not p._deferred_init]
@@ -97,11 +94,8 @@ def checksum(net):
 def own_weights(nets, resume):
     """Checksums of weights that somebody else than `fit` gave to nets; names and nets in a dict.
 
-    Raises
-    ------
-    RunError
-        A training that began from weights of somebody's own has changed them, so that it cannot
-        begin from them again; or only some layers have weights.
+    RunError if a training has changed weights that it began from and that were somebody's own, so
+    that it cannot begin from them again; or if only some layers have weights.
     """
     found = {name: _own_weights(name, net, resume) for name, net in nets.items()}
     return {name: number for name, number in found.items() if number}
@@ -138,15 +132,7 @@ def remembered(nets, own):
 def begin(nets, seed, own, quiet):
     """Give nets the weights that a run begins with; say which, if not what one would think.
 
-    Parameters
-    ----------
-    nets : dict of HybridBlock
-        The second one's weights are drawn from seed + 1.
-    seed : int
-    own : dict
-        As of :func:`own_weights`: these nets keep their weights.
-    quiet : bool
-        Say nothing.
+    The second one's are drawn from seed + 1.  Nets in `own`, of :func:`own_weights`, keep theirs.
     """
     for place, (name, net) in enumerate(nets.items()):
         _begin(net, seed + place, name in own, quiet)
