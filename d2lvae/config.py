@@ -12,8 +12,6 @@ from .storage import notebook as cells
 from .storage.errors import ParameterError
 from .storage.rules import check_names, one_of, own_loss, parameter, rate, text, weight, whole
 
-__all__ = ["Config", "ParameterError", "validate"]
-
 FACES = ("anime", "drawn_faces")  # sets of images; all others are no faces
 A_RESNET = "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1"
 

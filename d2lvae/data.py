@@ -8,13 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from .config import FACES, validate
+from .config import FACES, validate  # noqa: F401
 from .sources import checks, image_folder, mnist, synthetic
-from .sources.checks import DataError, NoImages, Offline, choose
+from .sources.checks import DataError, NoImages, Offline, choose  # noqa: F401
 from .storage import paths
-
-__all__ = ["DataError", "NoImages", "Offline", "ImageSet", "FACES", "load_digits", "load_faces"]
-__all__ += ["load_mnist", "real_faces", "drawn_digits", "drawn_faces"]
 
 
 @dataclasses.dataclass(frozen=True)

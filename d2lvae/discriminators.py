@@ -11,8 +11,6 @@ from .engine.layers import Dense, dense_layers, num_halvings, through
 from .engine.model_zoo import resnet
 from .storage.nets import Net
 
-__all__ = ["Discriminator", "DenseLogReg", "ConvDisc", "ResNetDisc"]
-
 
 class Discriminator(Net):
     """What all discriminators share.

@@ -5,9 +5,15 @@ from d2l import mxnet as d2l
 from matplotlib.ticker import MaxNLocator
 
 from .storage.inline import WIDTH, Figure
-from .storage.png import TITLE, blank, paste, show_file, show_page, show_rows, to_uint8
-
-__all__ = ["show_file", "show_history", "show_images", "show_reconstructions", "show_rows"]
+from .storage.png import (  # noqa: F401
+    TITLE,
+    blank,
+    paste,
+    show_file,
+    show_page,
+    show_rows,
+    to_uint8,
+)
 
 PANELS = [["loss", "pixel_loss"], ["kl"], ["adversarial_loss", "disc_loss"], ["feature_loss"]]
 LINES = {  # label and colour

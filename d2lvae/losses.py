@@ -8,8 +8,6 @@ Gluon's own losses average, which is why they are not used here.
 
 from .engine.operators import sigmoid, softplus, sum_per_image
 
-__all__ = ["bce", "l2", "kl_divergence", "adversarial", "feature_distance", "PIXEL_LOSSES"]
-
 
 def bce(logits, images):
     r"""Binary cross-entropy of images under the Bernoulli means ``sigmoid(logits)``.

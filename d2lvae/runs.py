@@ -18,8 +18,6 @@ from .storage import checkpoints, codes, folders, png, records, results, weights
 from .storage.nets import get_weights, save_net, set_weights
 from .vae import VAE
 
-__all__ = ["Run", "fit", "reconstruct", "run_folder"]
-
 NUM_IMAGES, NUM_SAMPLES = 10, 8  # ten samples of each kind may make a file of over 200 kB
 
 

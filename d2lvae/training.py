@@ -16,8 +16,6 @@ from .engine.threads import Neighbours
 from .steps import AdversarialStep, BothStep, FeatureStep, VAEStep
 from .storage.weights import spawn_seeds
 
-__all__ = ["learn", "make_step", "mean_losses", "minibatches", "train"]
-
 RECIPES = {"adversarial": AdversarialStep, "features": FeatureStep, "both": BothStep}
 
 

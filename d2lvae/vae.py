@@ -12,8 +12,6 @@ from .engine.operators import check_unit_range, namespace
 from .storage import codes
 from .storage.nets import Net
 
-__all__ = ["VAE", "DenseVAE", "ConvVAE"]
-
 
 class VAE(Net):
     """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.

@@ -12,12 +12,10 @@ import numpy as np
 from .. import data
 from ..storage import paths
 from ..storage.codes import draw
-from ..storage.files import CheckpointError
+from ..storage.errors import CheckpointError
 from ..storage.png import to_pil
 from . import latents, small_runs
 from .saved_runs import finished_runs, load_run
-
-__all__ = ["Explorer", "newest_run"]
 
 REACH = 3.0  # units to both sides, where a slider ends
 SIDE = 320  # of the image, in the browser's pixels

@@ -18,11 +18,10 @@ import mxnet as mx
 import numpy as np
 
 from ..storage import paths
-from ..storage.files import CheckpointError, atomic_write
+from ..storage.errors import CheckpointError
+from ..storage.files import atomic_write
 from ..storage.nets import load_net
 from ..vae import VAE
-
-__all__ = ["ExportError", "to_onnx", "largest_difference"]
 
 OPSET, IR_VERSION = 13, 8  # the newest operators that MXNet 1.9 writes, and ONNX of that time
 TOLERANCE = 1e-5  # of a number below 1; relative to larger ones

@@ -4,9 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..storage.codes import decode, encode
-
-__all__ = ["Directions", "decode", "encode", "find_directions", "interpolate", "traversals"]
+from ..storage.codes import decode, encode  # noqa: F401
 
 MAX_DIRECTIONS = 8  # of many latents; as many sliders fit beside an image
 MIN_EXPLAINED = 0.15  # explained variance from which on a factor names a direction

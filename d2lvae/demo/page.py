@@ -24,12 +24,11 @@ from ..runs import reconstruct
 from ..sources.synthetic_faces import FACTORS
 from ..storage import paths
 from ..storage.codes import factor, fit_codes
-from ..storage.files import CheckpointError, atomic_write
+from ..storage.errors import CheckpointError
+from ..storage.files import atomic_write
 from ..storage.nets import get_weights
 from . import small_runs
 from .saved_runs import finished_runs, load_run, record_of
-
-__all__ = ["PageError", "layers_of", "write_page"]
 
 WEB = pathlib.Path(__file__).parent / "web"
 MOST_BYTES = 8_000_000  # of a page: a phone loads it, a mail takes it

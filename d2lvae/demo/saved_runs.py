@@ -8,13 +8,12 @@ import numpy as np
 
 from .. import data
 from ..storage import paths
-from ..storage.files import CheckpointError, read_json
+from ..storage.errors import CheckpointError
+from ..storage.files import read_json
 from ..storage.nets import load_net
 from ..storage.results import is_finished
 from ..vae import VAE
 from . import latents
-
-__all__ = ["LoadedRun", "finished_runs", "load_run", "record_of"]
 
 NUM_ENCODED = 1_000  # validation images that the directions are found on
 NUM_SAMPLES = 100  # from the prior, where a run's images are not here

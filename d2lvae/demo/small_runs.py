@@ -7,13 +7,10 @@ from .. import data, runs
 from ..config import Config
 from ..discriminators import ConvDisc, DenseLogReg
 from ..storage import paths
-from ..storage.files import CheckpointError
-from ..storage.records import RunBusy
+from ..storage.errors import CheckpointError, RunBusy
 from ..storage.results import is_finished
 from ..vae import ConvVAE, DenseVAE
 from .saved_runs import load_run
-
-__all__ = ["RECIPES", "train_small"]
 
 WAIT = 2.0  # seconds, until it is tried again whether another process has ended its training
 DIGITS = {"num_train": 8_192, "epochs": 10, "disc_weight": 1.0}

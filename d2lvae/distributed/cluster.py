@@ -15,8 +15,6 @@ from collections import namedtuple
 
 from ..storage.errors import DistributedError
 
-__all__ = ["Cluster", "cluster", "serve", "settle"]
-
 RULES = {  # by variable: what it is, and what it may be
     "DMLC_ROLE": ("'worker' for a notebook", ("worker", "server", "scheduler")),
     "DMLC_PS_ROOT_URI": ("the scheduler's address", None),

@@ -21,8 +21,6 @@ from mxnet import context
 
 from ..engine import threads
 
-__all__ = ["command_of", "environments", "free_port", "main"]
-
 GRACE, PATIENCE = 2.0, 10.0  # seconds to end by oneself after a failure; when asked to
 SO = "so all end. Start again with -p resume True to go on from the last checkpoint"
 

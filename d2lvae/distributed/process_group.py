@@ -19,8 +19,6 @@ from ..engine.process_group import ProcessGroup
 from ..storage.errors import ParameterError
 from .cluster import cluster, settle
 
-__all__ = ["Workers", "joined"]
-
 _joined = None  # the process group of this process: MXNet connects once
 ADVICE = (
     "somebody has not started, has died, hangs, runs another notebook, or cannot be reached (other "

@@ -9,8 +9,6 @@ import numpy as np
 from .layers import projected_layers
 from .operators import flat_view
 
-__all__ = ["Adam"]
-
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 

@@ -7,8 +7,6 @@ import mxnet as mx
 
 from ..storage.errors import ParameterError
 
-__all__ = ["check_precision", "has_bfloat16", "in_bfloat16"]
-
 FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
 FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU", "elemwise_add"  # compute in what they get
 

@@ -7,8 +7,6 @@ from mxnet.gluon import nn
 
 from .bfloat16 import in_bfloat16
 
-__all__ = ["apart", "eager", "hybridize"]
-
 
 def hybridize(function, nets, frozen=False, precision="float32"):
     """The same function, called as before, but computed as one graph.

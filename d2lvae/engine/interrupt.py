@@ -4,8 +4,6 @@ import contextlib
 import signal
 import threading
 
-__all__ = ["interruptible"]
-
 
 @contextlib.contextmanager
 def interruptible():

@@ -6,9 +6,6 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import nn
 
-__all__ = ["UPSAMPLING", "Dense", "ResizeConv", "dense_layers", "num_halvings"]
-__all__ += ["projected_layers", "through"]
-
 WIDE = 2**20  # weights from which on the flipped product pays
 
 

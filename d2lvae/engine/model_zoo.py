@@ -4,8 +4,6 @@ import sys
 
 from ..storage.rules import close_choices
 
-__all__ = ["RESNETS", "resnet"]
-
 RESNETS = [f"resnet{d}_{v}" for v in ("v1", "v1b", "v2") for d in (18, 34, 50, 101, 152)]
 RESNETS += [f"cifar_resnet{d}_{v}" for v in ("v1", "v2") for d in (20, 56, 110)]
 

@@ -8,9 +8,6 @@ import numpy as np
 from mxnet import autograd
 from mxnet.base import _LIB, check_call
 
-__all__ = ["check_unit_range", "filled", "flat_view", "namespace", "on_device", "sigmoid"]
-__all__ += ["softplus", "sum_per_image", "unit_images"]
-
 
 def namespace(values):
     """The operators for NDArrays or for Symbols, whichever the values are."""

@@ -5,8 +5,6 @@ import os
 
 from ..storage.errors import ParameterError
 
-__all__ = ["SINGLE", "ProcessGroup", "process_group"]
-
 
 class ProcessGroup:
     """The processes that train together, as one of them sees it; of this class there is one alone.

@@ -13,8 +13,6 @@ import mxnet as mx
 import numpy as np
 from tqdm.auto import tqdm
 
-__all__ = ["epoch_line", "in_notebook", "is_interactive", "reporting", "wrapped"]
-
 WIDTH = 95  # columns of output that fit on a page of 1,280 pixels
 LABELS = {
     "loss": "loss",

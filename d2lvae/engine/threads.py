@@ -11,9 +11,6 @@ import re
 import sys
 import time
 
-__all__ = ["ThreadsError", "Neighbours", "engine_unannounced", "seconds_waited"]
-__all__ += ["settle", "settings", "usable_cores"]
-
 VARIABLES = ("OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 ONE_THREAD = "NaiveEngine"  # as MXNet calls it
 MOST = 1024  # threads that anybody may ask for

@@ -29,12 +29,10 @@ from ..engine.operators import on_device
 from ..sources import synthetic_digits, synthetic_faces
 from ..storage import paths
 from ..storage.cache import read_cache, write_cache
-from ..storage.files import CheckpointError
+from ..storage.errors import CheckpointError
 from ..storage.nets import get_weights, set_weights
 from ..storage.weights import initialize, prepare
 from ..training import minibatches
-
-__all__ = ["Classifier", "classifier_for", "features", "accuracy"]
 
 NUM_FEATURES = 64
 WIDTHS = (16, 32, 64, 64)  # channels after each convolution
@@ -307,26 +305,13 @@ def features(classifier, images):
 
 
 def accuracy(classifier, images):
-    r"""How well the classifier does on the validation images of a set.
+    r"""How well the classifier does on the validation images of a set with labels.
 
-    Parameters
-    ----------
-    classifier : Classifier
-    images : ImageSet
-        With labels.
-
-    Returns
-    -------
-    float
-        For digits the share that it gets right.  For drawn faces the explained variance
-        :math:`R^2 = 1 - \sum \mathrm{error}^2 / \sum \mathrm{deviation}^2`, a mean over the
-        factors; a choice counts by its indicators, a hue by its cosine and sine.  (Not all can be
-        seen: the accessory's hue, say, only where there is an accessory.)
-
-    Raises
-    ------
-    ValueError
-        A set without labels, such as faces from files, or images of another shape.
+    For digits the share that it gets right.  For drawn faces the explained variance
+    :math:`R^2 = 1 - \sum \mathrm{error}^2 / \sum \mathrm{deviation}^2`, a mean over the
+    factors; a choice counts by its indicators, a hue by its cosine and sine.  (Not all can be
+    seen: the accessory's hue, say, only where there is an accessory.)
+    ValueError for a set without labels, such as faces from files, or images of another shape.
     """
     labels = images.validation_labels
     if labels is None:

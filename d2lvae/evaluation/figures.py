@@ -11,10 +11,7 @@ from ..figures import show_images
 from ..storage import paths
 from ..storage.files import read_json
 from ..storage.inline import WIDTH, Figure
-from ..storage.png import show_rows
-
-__all__ = ["DISTANCES", "MEASURES", "RATIOS", "show_intervals", "show_longest", "show_rows"]
-__all__ += ["crops"]
+from ..storage.png import show_rows  # noqa: F401
 
 MEASURES = {  # label and direction
     "psnr": ("PSNR, dB", "higher is nearer"),

@@ -20,23 +20,6 @@ from skimage.filters import unsharp_mask
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
 
-__all__ = [
-    "PER_IMAGE",
-    "per_image",
-    "psnr",
-    "ssim",
-    "edge_gradient_ratio",
-    "off_edge_gradient_ratio",
-    "laplacian_variance_ratio",
-    "high_frequency_ratio",
-    "gmsd",
-    "luminance",
-    "kernel_distance",
-    "blurred",
-    "unsharp_masked",
-    "bootstrap_interval",
-]
-
 MAX_PSNR = 100.0  # dB; what identical images get
 EDGE_SHARE = 0.1  # of the original's pixels are its edges: those with the strongest gradients
 HIGH_FREQUENCY = 0.25  # cycles a pixel, a quarter of the sampling rate

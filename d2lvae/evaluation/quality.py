@@ -13,16 +13,14 @@ from .. import losses
 from ..engine.operators import unit_images
 from ..runs import reconstruct
 from ..storage import codes, paths
+from ..storage.errors import RunError
 from ..storage.files import read_arrays, read_json
 from ..storage.nets import get_weights
 from ..storage.readme import run_readme
-from ..storage.records import RunError
 from ..storage.results import write_text
 from ..storage.weights import spawn_seeds
 from . import classifier, metrics
 from .figures import MEASURES
-
-__all__ = ["check_learning", "evaluate", "quality", "table", "validation_losses"]
 
 NUM_MEASURED = 1_000  # validation images, at most, whose reconstructions are measured
 BATCH_SIZE = 64

@@ -29,21 +29,6 @@ from ..storage.results import is_finished, write_text
 from . import classifier, metrics, quality
 from .figures import crops, show_intervals, show_rows
 
-__all__ = [
-    "CONDITIONS",
-    "SIZES",
-    "CONTROLS",
-    "PLAIN",
-    "train_all",
-    "measure_all",
-    "summarize",
-    "reconstructions",
-    "study",
-    "conclusions",
-    "load_summary",
-    "crops_file",
-]
-
 PLAIN = "plain VAE"
 # What differs between the conditions; `disc` is the discriminator's kind, None for a VAE alone.
 ON_DIGITS = {

@@ -9,8 +9,6 @@ from ..config import ParameterError
 from ..engine.progress import wrapped
 from ..storage import paths
 
-__all__ = ["DataError", "NoImages", "Offline", "choose", "check_set", "sha256"]
-
 
 class DataError(ValueError):
     """A data set that is missing or damaged; the message names the file and what to do."""

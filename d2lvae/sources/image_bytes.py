@@ -6,8 +6,6 @@ import zlib
 
 from ..storage.files import regular_file
 
-__all__ = ["READ", "kind_of", "misnamed", "without_metadata"]
-
 READ = {  # what a file that is read begins with
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",

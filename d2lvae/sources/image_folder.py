@@ -25,8 +25,6 @@ from ..storage.files import regular_file
 from . import image_bytes
 from .checks import DataError, NoImages
 
-__all__ = ["read_folder", "find_images", "decode", "load_images"]
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 KINDS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow knows others, some of which call programs (EPS)
 MIN_IMAGES = 20
@@ -54,13 +52,7 @@ def read_folder(folder, seed=0, image_size=64):
     """Fields of an ImageSet: images (N, 3, image_size, image_size) of a folder and those below it.
 
     The files' names are put in order, then permuted by the seed; the first 80 % are for training.
-
-    Raises
-    ------
-    NoImages
-        No image files there.
-    DataError
-        Fewer than `MIN_IMAGES` of them can be read.
+    NoImages if no image files are there; DataError if fewer than `MIN_IMAGES` can be read.
     """
     folder = pathlib.Path(folder)
     files, left_out = find_images(folder) if folder.exists() else ([], [])
@@ -99,18 +91,15 @@ def _say_left_out(place, left_out):
 
 
 def find_images(folder):
-    """The image files below a folder, by name, in the order of their names.
+    """The image files below a folder, in the order of their names, and what is left out: two lists.
 
     Links are followed, but no directory is entered twice, so that a loop of links ends.
 
-    Returns
-    -------
-    files : list of (str, int, int)
-        Name below the folder with forward slashes, size in bytes, time of change in ns: the
-        system's own (ctime), which no program can set, so that another file with an old date shows.
-    left_out : list of (str, str)
-        Name and reason: directories and files that could not be looked at, and images of other
-        kinds or suffixes.  Other files without an image's suffix are not mentioned.
+    A file is its name below the folder with forward slashes, its size in bytes, and its time of
+    change in ns: the system's own (ctime), which no program can set, so that another file with an
+    old date shows.  Left out, by name and reason, are directories and files that could not be
+    looked at, and images of other kinds or suffixes; other files without an image's suffix are not
+    mentioned.
     """
     folder, files, left_out, seen = pathlib.Path(folder), [], [], set()
 
@@ -176,15 +165,10 @@ def decode(path, image_size):
     """One image file as (3, image_size, image_size), uint8.
 
     Turned upright as its camera says, what is transparent on white, grey as three equal channels,
-    16 bits scaled to 8; the centred square of it, resized with Lanczos' filter.
-    Metadata never costs an image: where Pillow stumbles over it, the file is read without it.
-    A PNG's checksums are compared; a JPEG has none: an altered one is an image if it decodes.
-
-    Raises
-    ------
-    Exception
-        Of many kinds, as Pillow raises them for files that it cannot read;
-        PIL.Image.DecompressionBombError for more than `MAX_PIXELS` or `MAX_BYTES`.
+    16 bits scaled to 8; the centred square of it, resized with Lanczos' filter.  Metadata never
+    costs an image: where Pillow stumbles over it, the file is read without it.  A PNG's checksums
+    are compared; a JPEG has none: an altered one is an image if it decodes.  Pillow raises
+    exceptions of many kinds; a DecompressionBombError is for more than `MAX_PIXELS` or `MAX_BYTES`.
     """
     if os.path.getsize(regular_file(path)) > MAX_BYTES:
         raise Image.DecompressionBombError(f"more than {MAX_BYTES:,} bytes are too many")
@@ -238,14 +222,9 @@ def _orientation(image):
 def load_images(folder, files, image_size, cache):
     """Decode files, or take them from the cache if it was made of just these.
 
-    `files` are from :func:`find_images`; `cache` is replaced when they or the size have changed.
-
-    Returns
-    -------
-    images : numpy.ndarray, uint8, shape (N, 3, image_size, image_size)
-        In the order of the files' names.
-    failed : list of [str, str]
-        Name and reason: files that could not be decoded, or that show one colour only.
+    `files` are from :func:`find_images`.  Gives images, uint8 (N, 3, image_size, image_size), in
+    the files' order, and [name, reason] of those that could not be decoded or show one colour only.
+    `cache` is replaced when the files or the size have changed.
     """
     decoder = [pathlib.Path(source).read_bytes() for source in (__file__, image_bytes.__file__)]
     key = {

@@ -18,8 +18,6 @@ from ..storage import paths
 from ..storage.files import regular_file
 from .checks import DataError, Offline, sha256
 
-__all__ = ["read_mnist", "read_idx", "find", "download"]
-
 FILES = {  # name without .gz: SHA-256 of the published .gz
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",

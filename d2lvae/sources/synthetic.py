@@ -11,8 +11,6 @@ from ..storage import paths
 from ..storage.cache import read_cache, write_cache
 from . import synthetic_digits, synthetic_faces
 
-__all__ = ["NUM_DIGITS", "NUM_FACES", "digits", "faces"]
-
 NUM_DIGITS, NUM_FACES = 20_000, 4_096  # for training; and for validation:
 NUM_VALIDATION_DIGITS, NUM_VALIDATION_FACES = 1_000, 1_024
 RECORDED_WITH = {"Pillow": "10.4.0", "numpy": "1.23.5"}  # as in constraints.txt; with them,

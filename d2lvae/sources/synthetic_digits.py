@@ -8,8 +8,6 @@ moved, and with a pen of its own width.
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_digits"]
-
 SIZE = 28  # pixels
 SUPERSAMPLING = 4  # drawn this many times larger, then averaged, for smooth edges
 POINTS_A_STROKE = 16
@@ -105,21 +103,10 @@ def _draw(shape, rng):
 
 
 def draw_digits(num_images, seed=0):
-    """Draw handwritten-looking digits.
+    """Draw handwritten-looking digits: images and labels, both uint8.
 
-    Parameters
-    ----------
-    num_images : int
-        How many.
-    seed : int
-        The same seed gives the same images, bit for bit, however many are drawn after them.
-
-    Returns
-    -------
-    images : numpy.ndarray, uint8, shape (num_images, 1, 28, 28)
-        Black 0, white 255.
-    labels : numpy.ndarray, uint8, shape (num_images,)
-        Which digit each is.
+    Images are (num_images, 1, 28, 28), from black 0 to white 255.  The same seed gives the same
+    images, bit for bit, however many are drawn after them.
     """
     rng = np.random.default_rng(seed)
     labels = np.empty(num_images, np.uint8)

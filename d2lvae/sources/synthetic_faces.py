@@ -18,8 +18,6 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["FACTORS", "draw_faces", "face_factors"]
-
 SUPERSAMPLING = 4  # drawn this many times larger, then averaged, for smooth edges
 
 
@@ -84,13 +82,10 @@ def _is_interval(values):
 
 
 def face_factors(num_images, seed=0):
-    """The factors of the first faces of a seed.
+    """The factors of the first faces of a seed, float32 (num_images, len(FACTORS)).
 
-    Returns
-    -------
-    numpy.ndarray, float32, shape (num_images, len(FACTORS))
-        A column for each name in `FACTORS`: a position in its choices, or a number in its interval
-        (lengths in widths of the image, angles in radians, hues and values from 0 to 1).
+    A column for each name in `FACTORS`: a position in its choices, or a number in its interval
+    (lengths in widths of the image, angles in radians, hues and values from 0 to 1).
     """
     uniform = np.random.default_rng(seed).random((num_images, len(FACTORS)))
     columns = [
@@ -439,25 +434,11 @@ def _draw_part(image_size, seed, start, stop):
 
 
 def draw_faces(num_images, seed=0, image_size=64):
-    """Draw anime-style faces, on all cores.
+    """Draw anime-style faces on all cores, uint8 (num_images, 3, image_size, image_size).
 
-    Parameters
-    ----------
-    num_images, image_size : int
-        How many, and their height and width.
-    seed : int
-        The same seed gives the same images, bit for bit, however many are drawn after them.
-
-    Returns
-    -------
-    images : numpy.ndarray, uint8, shape (num_images, 3, image_size, image_size)
-    factors : numpy.ndarray, float32, shape (num_images, len(FACTORS))
-        From :func:`face_factors`.
-
-    Raises
-    ------
-    subprocess.CalledProcessError
-        A part's process failed; its own message is on standard error.
+    Gives them and their factors, of :func:`face_factors`.  The same seed gives the same images, bit
+    for bit, however many are drawn after them.  CalledProcessError if a part's process failed,
+    whose own message is on standard error.
     """
     cores = (os.cpu_count() or 1) if num_images > 500 else 1
     bounds = np.linspace(0, num_images, cores + 1).astype(int)

@@ -8,8 +8,6 @@ from . import paths
 from .errors import CheckpointError
 from .files import read_arrays, write_arrays
 
-__all__ = ["read_cache", "write_cache"]
-
 
 def write_cache(path, arrays, key):
     """Keep arrays on disk.  A place that cannot be written costs only time, and is said.

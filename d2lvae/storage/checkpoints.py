@@ -13,15 +13,6 @@ from .errors import CheckpointError
 from .files import read_arrays, regular_file, write_arrays
 from .nets import check_arrays, get_weights, set_weights
 
-__all__ = [
-    "epochs_kept",
-    "get_state",
-    "load_checkpoint",
-    "made_with",
-    "save_checkpoint",
-    "set_state",
-]
-
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
 
 

@@ -19,8 +19,6 @@ from ..engine.operators import unit_images
 from .errors import CheckpointError
 from .png import to_uint8
 
-__all__ = ["Codes", "decode", "draw", "encode", "factor", "fit_codes", "samples"]
-
 NAMES = "codes_mean", "codes_covariance"  # of the arrays in vae.npz
 BATCH_SIZE = 64
 

@@ -1,7 +1,5 @@
 """What can go wrong, in words that say what to do next.  Nothing here imports mxnet."""
 
-__all__ = ["CheckpointError", "DistributedError", "ParameterError", "RunBusy", "RunError"]
-
 
 class ParameterError(ValueError):
     """A parameter that is misspelt, of the wrong type or out of range; it says what is right."""

@@ -20,18 +20,6 @@ import numpy as np
 
 from .errors import CheckpointError
 
-__all__ = [
-    "Busy",
-    "CheckpointError",
-    "atomic_write",
-    "file_lock",
-    "not_written",
-    "read_arrays",
-    "read_json",
-    "regular_file",
-    "write_arrays",
-]
-
 _ADVICE = {
     errno.ENOSPC: "free some room on the disk",
     errno.EDQUOT: "free some of your quota",

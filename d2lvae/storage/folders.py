@@ -21,9 +21,6 @@ from .errors import CheckpointError, RunBusy, RunError
 from .files import Busy, atomic_write, file_lock, not_written, read_json
 from .records import OPTIONAL, run_name
 
-__all__ = ["UNFINISHED", "check_folder", "find_checkpoint", "folder_lock", "folder_of", "publish"]
-__all__ += ["kept", "resume", "say_resumed", "say_stopped"]
-
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
 

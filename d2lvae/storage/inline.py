@@ -7,8 +7,6 @@ import IPython.display
 from matplotlib import figure
 from PIL import Image
 
-__all__ = ["Figure", "WIDTH"]
-
 WIDTH = 840  # dots that fit beside JupyterLab's list of files on a projector of 1280 x 720
 
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..engine.operators import check_unit_range
 from . import codes
-from .files import CheckpointError, read_arrays, write_arrays
+from .errors import CheckpointError
+from .files import read_arrays, write_arrays
 from .rules import close_choices
-
-__all__ = ["Net", "from_config", "get_weights", "load_net", "save_net", "set_weights"]
 
 
 class Net(mx.gluon.HybridBlock):

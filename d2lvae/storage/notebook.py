@@ -2,8 +2,6 @@
 
 import ast
 
-__all__ = ["changes", "parameter_names"]
-
 INJECTED = "# Parameters\n"  # what papermill's cell begins with
 PAPERMILLS_OWN = "PAPERMILL_"  # names that papermill adds to it
 PYTHON_MAGICS = ("time", "capture")  # of a whole cell; what it sets stays set

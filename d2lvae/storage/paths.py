@@ -7,16 +7,6 @@ import os
 import pathlib
 import sys
 
-__all__ = [
-    "check_clone",
-    "data_root",
-    "display_path",
-    "printable",
-    "project_root",
-    "results_root",
-    "say",
-]
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent  # of the clone of this package
 
 

@@ -10,9 +10,6 @@ from PIL import Image
 from .files import atomic_write
 from .inline import Figure
 
-__all__ = ["blank", "one_png", "paste", "save", "save_image", "show_file", "show_page"]
-__all__ += ["show_rows", "to_pil", "to_uint8"]
-
 DPI = 100  # dots an inch
 TITLE = 34  # dots above images in rows
 NAMES = 160  # dots before them, for the rows' names

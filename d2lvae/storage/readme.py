@@ -2,8 +2,6 @@
 
 from .records import run_name
 
-__all__ = ["run_readme"]
-
 HEADINGS = {
     "final": "mean over the last epoch, nats an image",
     "validation": "mean over held-out images, nats an image",

@@ -4,11 +4,8 @@ import platform
 import re
 
 from ..config import DEFAULTS, FACES, Config
-from .errors import ParameterError, RunBusy, RunError
+from .errors import ParameterError, RunError
 from .nets import describe
-
-__all__ = ["OPTIONAL", "RunBusy", "RunError", "check_kinds", "check_same_config", "run_name"]
-__all__ += ["settings_of"]
 
 TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
 OF_DISCRIMINATORS = ("learned_loss", "feature_weight", "disc_lr", "num_solo_epochs")

@@ -15,8 +15,6 @@ from .files import atomic_write, read_json
 from .readme import run_readme
 from .records import run_name
 
-__all__ = ["is_finished", "metrics_of", "tell", "title_of", "write", "write_text"]
-
 LEARNED = {"features": " + features", "both": " + features + adversarial loss"}
 
 

@@ -9,19 +9,6 @@ import numpy as np
 
 from .errors import ParameterError
 
-__all__ = [
-    "Rule",
-    "check_names",
-    "close_choices",
-    "one_of",
-    "own_loss",
-    "parameter",
-    "rate",
-    "text",
-    "weight",
-    "whole",
-]
-
 KINDS = {str: "text", bool: "a bool", int: "a whole number", float: "a number"}
 
 

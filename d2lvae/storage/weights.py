@@ -8,9 +8,7 @@ import numpy as np
 from d2l import mxnet as d2l
 
 from ..engine.layers import projected_layers
-from .records import RunError
-
-__all__ = ["begin", "initialize", "own_weights", "prepare", "remembered", "spawn_seeds"]
+from .errors import RunError
 
 
 def spawn_seeds(seed, *path):
