@@ -10,7 +10,7 @@ from .engine.bfloat16 import check_precision
 from .engine.model_zoo import RESNETS
 from .storage import notebook as cells
 from .storage.errors import ParameterError
-from .storage.rules import check_names, one_of, own_loss, parameter, rate, text, weight, whole
+from .storage.rules import check_names, one_of, own_loss, parameter, rate, weight, whole
 
 FACES = ("anime", "drawn_faces")  # sets of images; all others are no faces
 A_RESNET = "the name of one of gluoncv's ResNets, such as resnet18_v1 or cifar_resnet20_v1"
@@ -57,7 +57,9 @@ class Config:
     kvstore: str = one_of("local", "dist_sync")
     local_steps: int = whole(1, least=1, example="16")  # of a worker between two sums
     resume: bool = parameter(bool, False, "True or False", example="True")
-    results_dir: str = text("", "a folder's path, or '' for results/own", example="my_results")
+    results_dir: str = parameter(
+        str, "", "a folder's path, or '' for results/own", example="my_results"
+    )
     notebook: Optional[dict] = dataclasses.field(default=None, repr=False, compare=False)
     given: dict = dataclasses.field(default_factory=dict, repr=False, compare=False)
 

@@ -299,7 +299,7 @@ def test_the_study_of_samples_has_its_own_file(monkeypatch):
     study.main()
     [(conditions, seeds, epochs, _, name)] = asked
     assert tuple(conditions) == study.FOR_SAMPLES and name == "drawn_faces_sampling"
-    assert list(seeds) == [0, 1] and epochs == study.SIZES["drawn_faces"][1]
+    assert list(seeds) == [0, 1] and epochs == study.EPOCHS
 
 
 def test_a_misspelt_key_in_a_condition_is_named():

@@ -3,8 +3,6 @@
 `make explore` opens a page that shows more, without Jupyter: :mod:`d2lvae.demo.page`.
 """
 
-import io
-
 import ipywidgets as widgets
 import mxnet as mx
 import numpy as np
@@ -81,7 +79,7 @@ class Explorer(widgets.VBox):
         for slider, value in zip(self.sliders, self.run.directions.coordinates(code)):
             slider.value = float(np.clip(value, -REACH, REACH))
         self.is_setting = False
-        self.image.value = png(latents.decode(self.run.vae, code[None])[0])
+        self.image.value = to_pil(latents.decode(self.run.vae, code[None])[0])._repr_png_()
 
     def _turn(self, change):
         if not self.is_setting:
@@ -105,10 +103,3 @@ def _slider(name):
     return widgets.FloatSlider(
         min=-REACH, max=REACH, step=0.05, description=name, style=style, layout=layout
     )
-
-
-def png(image):
-    """A uint8 image (C, H, W) as the bytes of a PNG file."""
-    file = io.BytesIO()
-    to_pil(image).save(file, "png", compress_level=1)
-    return file.getvalue()

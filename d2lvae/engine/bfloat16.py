@@ -8,7 +8,7 @@ import mxnet as mx
 from ..storage.errors import ParameterError
 
 FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
-FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU", "elemwise_add"  # compute in what they get
+FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get
 
 
 def check_precision(precision):
@@ -50,7 +50,9 @@ def in_bfloat16(symbol, shapes):
         return len(nodes) - 1
 
     def cast(source, dtype):
-        """The output `source`, [node, index, version], in another type."""
+        """The output `source`, [node, index, version], in a type."""
+        if (source[0] in low) == (dtype == "bfloat16"):
+            return source
         key = source[0], source[1], dtype
         if key not in casts:
             name = f"{nodes[source[0]]['name']}_{source[1]}_{dtype}"
@@ -62,35 +64,19 @@ def in_bfloat16(symbol, shapes):
         return [casts[key], 0, 0]
 
     for node in graph["nodes"]:
-        sources = [[moved[i], *rest] for i, *rest in node["inputs"]]
+        sources, kind = [[moved[i], *rest] for i, *rest in node["inputs"]], node["op"]
         lows = [source[0] in low for source in sources]
-        follows = node["op"] in FOLLOWERS or (
-            node["op"] == "Pooling" and node["attrs"].get("global_pool") != "True"
-        )
-        if (
-            node["op"] == "Convolution"
-            and shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS
-        ):
-            sources = [
-                source if source[0] in low else cast(source, "bfloat16") for source in sources
-            ]
-            becomes_low = True
-        elif follows and (lows[0] or node["op"] == "elemwise_add" and any(lows)):
-            if node["op"] == "elemwise_add":
-                sources = [
-                    source if source[0] in low else cast(source, "bfloat16") for source in sources
-                ]
-            becomes_low = True
-        else:
-            sources = [
-                cast(source, "float32") if source[0] in low else source for source in sources
-            ]
-            becomes_low = False
+        goes_low = kind == "elemwise_add" and any(lows)
+        if kind == "Convolution":
+            goes_low = shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS
+        pools = kind == "Pooling" and node["attrs"].get("global_pool") != "True"
+        stays_low = (kind in FOLLOWERS or pools) and lows[0]
+        if not stays_low:
+            sources = [cast(each, "bfloat16" if goes_low else "float32") for each in sources]
         moved.append(add({**node, "inputs": sources}))
-        if becomes_low:
+        if goes_low or stays_low:
             low.add(moved[-1])
-    heads = [[moved[i], *rest] for i, *rest in graph["heads"]]
-    heads = [cast(head, "float32") if head[0] in low else head for head in heads]
+    heads = [cast([moved[i], *rest], "float32") for i, *rest in graph["heads"]]
     return mx.sym.load_json(
         json.dumps(
             {

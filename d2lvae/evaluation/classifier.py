@@ -266,7 +266,7 @@ def _device(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def _in_batches(net, block, images, batch_size=256):
+def _in_batches(net, block, images):
     """A block of `net` on any number of uint8 images, as one numpy array."""
     ctx = _device(net)
     if images.dtype != np.uint8 or images.shape[1:] != net.image_shape:
@@ -275,8 +275,8 @@ def _in_batches(net, block, images, batch_size=256):
             f"found {images.dtype} {images.shape}"
         )
     parts = [
-        block(on_device(images[i : i + batch_size], ctx).astype("float32") / 255).asnumpy()
-        for i in range(0, len(images), batch_size)
+        block(on_device(images[i : i + 256], ctx).astype("float32") / 255).asnumpy()
+        for i in range(0, len(images), 256)
     ]
     return np.concatenate(parts)
 

@@ -71,13 +71,7 @@ CONDITIONS = {
     "drawn_faces": ON_FACES,
 }
 FOR_SAMPLES = (PLAIN, "+ features, resizing decoder")
-# Training images (0: all) and epochs.
-SIZES = {
-    "MNIST": (0, 10),
-    "drawn_digits": (0, 10),
-    "anime": (4_096, 10),
-    "drawn_faces": (4_096, 10),
-}
+EPOCHS, NUM_FACES = 10, 4_096  # of each training; of digits it has all
 BLURRED = "originals, blurred"
 CONTROLS = {
     BLURRED: lambda originals, plain: metrics.blurred(originals),
@@ -418,13 +412,12 @@ def main():
                 raise
             print(f"left out: {error}")
             continue
-        num_train, epochs = SIZES[images.name]
         conditions, file = CONDITIONS[images.name], images.name
         if arguments.samples and conditions is ON_FACES:
             conditions = {name: conditions[name] for name in FOR_SAMPLES}
             file = f"{images.name}_sampling"
-        images, seeds = images.first(num_train), range(arguments.seeds)
-        study(images, conditions, seeds, epochs, _committed(), file)
+        images = images.first(NUM_FACES if images.name in data.FACES else 0)
+        study(images, conditions, range(arguments.seeds), EPOCHS, _committed(), file)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ files of any size and mode -> centred square -> image_size x image_size -> (N, 3
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import warnings
 
 import numpy as np
 import PIL
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from tqdm.auto import tqdm
 
 from ..engine import progress
@@ -37,15 +38,6 @@ HOW_TO_GET_FACES = (
     "data/README.md), or set D2LVAE_DATA to the folder above `anime`, or take drawn faces with "
     "-p data drawn"
 )
-TURNS = {  # Exif's orientation: what brings it upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def read_folder(folder, seed=0, image_size=64):
@@ -194,14 +186,13 @@ def _decode(content, image_size):
             )
         image.draft("RGB", (2 * image_size, 2 * image_size))  # large JPEGs decode smaller, faster
         image.load()
-        turn = TURNS.get(_orientation(image))
         if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
             image = image.convert("RGB")  # many programs leave the fourth byte unused
+        with contextlib.suppress(Exception):  # of many kinds, where what Exif says is damaged
+            ImageOps.exif_transpose(image, in_place=True)
         if image.mode in WIDE_MODES:
             wide = np.asarray(image).astype(np.uint32) >> 8
             image = Image.fromarray(wide.clip(0, 255).astype(np.uint8))
-        if turn is not None:
-            image = image.transpose(turn)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -209,14 +200,6 @@ def _decode(content, image_size):
         if image.size != (image_size, image_size):
             image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
         return np.asarray(image).transpose(2, 0, 1)
-
-
-def _orientation(image):
-    """How the camera was held, 1 to 8; 1 (upright) where that is missing or damaged."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's are of many kinds
-        return 1
 
 
 def load_images(folder, files, image_size, cache):

@@ -78,11 +78,6 @@ def rate(default, example=None):
     return parameter(float, default, expected, accepts, example=example)
 
 
-def text(default, expected, example):
-    """Any text."""
-    return parameter(str, default, expected, example=example)
-
-
 def one_of(*choices, has_default=True, expected=None):
     """One of some texts. The first is the default, or else only the example."""
     expected = expected or f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
