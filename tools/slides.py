@@ -13,6 +13,7 @@ import sys
 import nbformat
 from nbconvert import SlidesExporter
 
+WHOLE_WORDS = "<style>.jp-OutputArea-output pre { word-break: normal !important; }</style></head>"
 NO_TEXT = 'alt="No description has been provided for this image"'
 
 
@@ -46,7 +47,7 @@ def slides(path, folder):
     shown = [cell for cell in notebook.cells if cell.metadata.slideshow.slide_type != "skip"]
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{path.stem}.slides.html"
-    out.write_text(described(page, shown))
+    out.write_text(described(page, shown).replace("</head>", WHOLE_WORDS, 1))
     return out
 
 

@@ -6,6 +6,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from .bfloat16 import in_bfloat16
+from .operators import namespace
 
 
 def hybridize(function, nets, frozen=False, precision="float32"):
@@ -115,7 +116,7 @@ def apart(net, *batches):
     BatchNorm takes each batch by itself, and only the first moves its running statistics.  The
     other layers take all at once: MXNet 1.9 cannot add up a transposed convolution's gradients.
     """
-    F = mx.nd if isinstance(batches[0], mx.nd.NDArray) else mx.sym
+    F = namespace(batches[0])
     x = F.concat(*batches, dim=0)
     for layer in net:
         if isinstance(layer, nn.BatchNorm):
