@@ -18,7 +18,7 @@ from d2lvae import data as datasets
 from d2lvae.config import ParameterError
 from d2lvae.data import DataError, NoImages, load_faces, real_faces
 from d2lvae.sources import image_bytes, image_folder, synthetic, synthetic_faces
-from d2lvae.storage import cache
+from d2lvae.storage import files
 from PIL import Image
 
 RED, BLUE = (220, 20, 30), (20, 30, 200)
@@ -414,7 +414,7 @@ def test_a_damaged_cache_is_made_anew(anime, damage):
 def test_a_place_that_cannot_be_written_costs_only_time(anime, monkeypatch, capsys):
     many(anime)
     monkeypatch.setattr(
-        cache, "atomic_write", lambda path: open(anime / "no" / "such" / "place", "wb")
+        files, "atomic_write", lambda path: open(anime / "no" / "such" / "place", "wb")
     )
     assert len(real_faces(anime).train) == 20
     assert "not kept for the next time" in capsys.readouterr().out

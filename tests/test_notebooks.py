@@ -158,12 +158,13 @@ def cell_with(stem, words):
     return source
 
 
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0)])
-def test_the_first_notebooks_net_and_loop_are_the_packages(weights, tmp_path):
+@pytest.mark.parametrize("weights, loss", [((1.0, 1.0), "bce"), ((0.5, 2.0), "l2")])
+def test_the_first_notebooks_net_and_loop_are_the_packages(weights, loss, tmp_path):
     """The net in its cell, trained by the loop in its cell, has the losses of fit's first epoch."""
     images = d2lvae.ImageSet("digits", *np.split(synthetic_digits.draw_digits(400)[0], [300]))
     sizes = dict(num_latents=3, num_layers=2, num_hiddens=50)
     common = dict(batch_size=64, lr=0.001, seed=5, pixel_weight=weights[0], kl_weight=weights[1])
+    common["pixel_loss"] = loss
     cells = {"d2lvae": d2lvae, "images": images, "device": mx.cpu(), "mx": mx, "losses": losses}
     cells.update(autograd=mx.autograd, gluon=mx.gluon, nn=mx.gluon.nn, minibatches=minibatches)
     cells.update(sizes, **common, X=mx.nd.array(images.train[:64]) / 255)

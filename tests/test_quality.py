@@ -68,7 +68,9 @@ def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
     assert found["psnr"] == pytest.approx(expected)
     page = (run.folder / "README.md").read_text()
     assert f"| gmsd | {found['gmsd']:.4f} |" in page
-    assert f"| kid codes | {found['kid_codes']:.4f} |" in page and "from the codes" in page
+    assert (
+        f"| kernel distance codes | {found['kid_codes']:.4f} |" in page and "from the codes" in page
+    )
     assert f"| pixel loss | {written['validation']['pixel_loss']:.4f} |" in page
     assert f"({'stopped by hand' if stop else 'finished'} on" in page
     assert not list(run.folder.glob(".*.part"))
