@@ -18,7 +18,7 @@ from .storage import checkpoints, codes, folders, png, records, results, weights
 from .storage.nets import get_weights, save_net, set_weights
 from .vae import VAE
 
-NUM_IMAGES, NUM_SAMPLES = 10, 8  # ten samples of each kind may make a file of over 200 kB
+NUM_IMAGES, NUM_SAMPLES = 10, 7  # more samples of each kind may make a file of over 200 kB
 
 
 @dataclasses.dataclass

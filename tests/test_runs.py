@@ -171,8 +171,8 @@ def test_a_run_leaves_everything(config, tiny, small_vae, small_disc, capsys):
         np.testing.assert_array_equal(
             np.asarray(Image.open(run.folder / f"{i}.png")), run.reconstructions[i, 0]
         )
-    with Image.open(run.folder / "samples.png") as samples:  # two rows of eight, thrice as large
-        assert samples.size == (160 + 8 * (3 * 28 + 6), 34 + 2 * (3 * 28 + 6))
+    with Image.open(run.folder / "samples.png") as samples:  # two rows of seven, thrice as large
+        assert samples.size == (160 + 7 * (3 * 28 + 6), 34 + 2 * (3 * 28 + 6))
     with open(run.folder / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == [record["loss"] for record in run.history]
