@@ -18,7 +18,7 @@ from . import latents
 NUM_ENCODED = 1_000  # validation images that the directions are found on
 NUM_SAMPLES = 100  # from the prior, where a run's images are not here
 
-_drawn_digits = functools.lru_cache(maxsize=2)(data.drawn_digits)  # 20,000 take seconds
+drawn_digits = functools.lru_cache(maxsize=2)(data.drawn_digits)  # 20,000 take seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _recorded_images(folder, record, image_size):
     name, seed, num_train = record["data"], record["seed"], record["num_train"]
     load = {
         "MNIST": lambda: data.load_mnist(paths.data_root() / "mnist"),
-        "drawn_digits": lambda: _drawn_digits(num_train, seed),
+        "drawn_digits": lambda: drawn_digits(num_train, seed),
         "drawn_faces": lambda: data.drawn_faces(num_train, seed, image_size),
         "anime": lambda: data.real_faces(paths.data_root() / "anime", seed, image_size),
     }

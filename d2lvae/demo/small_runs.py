@@ -10,13 +10,13 @@ from ..storage import paths
 from ..storage.errors import CheckpointError, RunBusy
 from ..storage.results import is_finished
 from ..vae import ConvVAE, DenseVAE
-from .saved_runs import load_run
+from .saved_runs import drawn_digits, load_run
 
 WAIT = 2.0  # seconds, until it is tried again whether another process has ended its training
 DIGITS = {"num_train": 8_192, "epochs": 10, "disc_weight": 1.0}
 FACES = {"num_train": 4_096, "epochs": 8, "disc_weight": 10.0}
 
-_digits = functools.lru_cache(maxsize=1)(data.drawn_digits)
+_digits = lambda num_train: drawn_digits(num_train, 0)
 _faces = functools.lru_cache(maxsize=1)(data.drawn_faces)
 
 
