@@ -96,9 +96,13 @@ def folder_of(results_dir):
 
 
 def checkpoint_of(folder):
-    """Its latest checkpoint, of a run that goes on or of one that has come to its end."""
-    going_on = folder / "unfinished" / "checkpoint.npz"
-    return going_on if going_on.exists() else folder / "checkpoint.npz"
+    """Its latest checkpoint, of a run that goes on or of one that has come to its end.
+
+    The previous one is the latest where the next could not be written.
+    """
+    names = "checkpoint.npz", "checkpoint_previous.npz"
+    places = [place / name for place in (folder / "unfinished", folder) for name in names]
+    return next(path for path in places if path.exists())
 
 
 def outcome(results_dir):
