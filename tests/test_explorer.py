@@ -349,6 +349,19 @@ def test_where_another_page_is_training_it_waits_and_trains_only_what_is_missing
     assert small_runs.train_small(tmp_path, TWO) == folders and len(trained) == 2
 
 
+def test_a_run_that_is_replaced_at_this_moment_is_no_error(results, monkeypatch):
+    there = saved_runs.finished_runs(results)
+    gone = there[0]
+
+    def is_finished(folder):
+        if folder == gone:
+            raise FileNotFoundError(folder)
+        return True
+
+    monkeypatch.setattr(saved_runs, "is_finished", is_finished)
+    assert saved_runs.finished_runs(results) == there[1:]
+
+
 def test_ctrl_c_in_one_of_the_small_runs_ends_them_all(tmp_path, monkeypatch):
     asked, stopped = [], runs.Run(tmp_path, None, [], {"finished": False}, None)
     monkeypatch.setattr(runs, "fit", lambda *nets: asked.append(nets) or stopped)

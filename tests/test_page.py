@@ -383,6 +383,8 @@ def test_layers_that_the_page_would_compute_wrongly():
         [nn.Dense(3, in_units=4), nn.BatchNorm(in_channels=3)],
         [nn.Conv2D(activation="relu", **conv), nn.BatchNorm(in_channels=4)],
         [nn.BatchNorm(in_channels=4)],
+        [nn.Activation("relu")],
+        [nn.Conv2D(activation="relu", **conv), nn.LeakyReLU(0.1)],
         [nn.Conv2D(groups=2, **conv)],
         [nn.Conv2D(dilation=2, **conv)],
     ):

@@ -82,13 +82,16 @@ def layers_of(block, rows=None, images=None):
     found = []
     for layer in block:
         weights = {name: array.astype(np.float64) for name, array in get_weights(layer).items()}
+        follows = isinstance(layer, (nn.BatchNorm, nn.Activation, nn.LeakyReLU))
+        if follows and (not found or found[-1]["slope"] != 1):
+            raise PageError("the page computes BatchNorm and one activation only behind a layer")
         if isinstance(layer, nn.BatchNorm):
             if images is not None:
                 numbers = images.asnumpy()
                 weights["running_mean"] = numbers.mean(axis=(0, 2, 3))
                 weights["running_var"] = numbers.var(axis=(0, 2, 3))
-            if not found or found[-1]["kind"] == "dense" or found[-1]["slope"] != 1:
-                raise PageError("the page computes BatchNorm only right after a convolution")
+            if found[-1]["kind"] == "dense":
+                raise PageError("the page computes BatchNorm only behind a convolution")
             _fold(found[-1], weights, layer._kwargs["eps"])
         elif isinstance(layer, (nn.Activation, nn.LeakyReLU)):
             found[-1]["slope"] = _slope(layer)

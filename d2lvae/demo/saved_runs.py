@@ -1,5 +1,6 @@
 """Finished runs on disk: found, and loaded with the images that they were trained on."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -66,8 +67,9 @@ def finished_runs(results_dir=""):
     for net in root.glob("**/images/*/*/vae.npz"):
         if {"study", "assignments"} & {*net.relative_to(root).parts[:-4]}:
             continue
-        if is_finished(net.parent):
-            found.append((net.stat().st_mtime, net.parent))
+        with contextlib.suppress(OSError):  # it may be replaced at this moment
+            if is_finished(net.parent):
+                found.append((net.stat().st_mtime, net.parent))
     return [folder for _, folder in sorted(found, reverse=True)]
 
 
