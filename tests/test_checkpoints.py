@@ -67,6 +67,13 @@ def packed(content):
     return file.getvalue()
 
 
+def test_packed_arrays_are_refused_before_they_fill_the_memory(tmp_path):
+    path = tmp_path / "net.npz"
+    path.write_bytes(packed(b""))
+    with pytest.raises(CheckpointError, match="packed, and might be of any size"):
+        files.read_arrays(path)
+
+
 DAMAGE = [cut_short, one_bit_flipped, a_giant_announced, emptied, not_a_checkpoint, packed]
 
 
