@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import struct
+import subprocess
 import sys
 import types
 import zlib
@@ -17,6 +18,7 @@ import pytest
 from d2lvae import data as datasets
 from d2lvae.config import ParameterError
 from d2lvae.data import DataError, NoImages, load_faces, real_faces
+from d2lvae.engine import threads
 from d2lvae.sources import image_bytes, image_folder, synthetic, synthetic_faces
 from d2lvae.storage import files
 from PIL import Image
@@ -432,6 +434,15 @@ def test_drawn_faces_follow_the_seed_however_many_and_by_whom():
     by_all_cores, all_factors = synthetic_faces.draw_faces(501, seed=5)
     assert (by_all_cores[:12] == few).all() and (all_factors[:12] == factors).all()
     assert len({face.tobytes() for face in by_all_cores}) == 501, "two of them are the same"
+
+
+def test_faces_are_drawn_by_as_many_processes_as_there_are_usable_cores(monkeypatch):
+    """A container may use fewer cores than its machine has."""
+    started, begin = [], subprocess.Popen
+    monkeypatch.setattr(threads, "usable_cores", lambda: 3)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(a) or begin(*a, **k))
+    faces, _ = synthetic_faces.draw_faces(501, seed=5, image_size=16)
+    assert len(started) == 3 and faces.shape == (501, 3, 16, 16)
 
 
 def test_factors_are_the_truth_about_the_images():

@@ -11,7 +11,6 @@ As a script it draws a part of the faces in a process of its own, to standard ou
 
 import colorsys
 import functools
-import os
 import subprocess
 import sys
 
@@ -440,7 +439,9 @@ def draw_faces(num_images, seed=0, image_size=64):
     for bit, however many are drawn after them.  CalledProcessError if a part's process failed,
     whose own message is on standard error.
     """
-    cores = (os.cpu_count() or 1) if num_images > 500 else 1
+    from ..engine.threads import usable_cores  # not above: a part's process is this file alone
+
+    cores = usable_cores() if num_images > 500 else 1
     bounds = np.linspace(0, num_images, cores + 1).astype(int)
     parts = [(start, stop) for start, stop in zip(bounds, bounds[1:]) if stop > start]
     factors = face_factors(num_images, seed)
