@@ -342,9 +342,10 @@ def test_the_address_holds_the_state(digits, written):
     np.testing.assert_allclose(
         again.evaluate("state.codes.map(code => [...code])"), codes, atol=2e-4
     )
-    again.goto("about:blank")
-    again.goto(f"{written[0].as_uri()}#7,x,99,spoilt")
-    assert again.evaluate("state.number") == 0, "it begins at the beginning"
+    for spoilt in ("7,x,99,spoilt", "length", "0,1,3,cut%2"):
+        again.goto("about:blank")
+        again.goto(f"{written[0].as_uri()}#{spoilt}")
+        assert again.evaluate("state.number") == 0, f"{spoilt}: it begins at the beginning"
     again.close()
 
 

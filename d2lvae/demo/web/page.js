@@ -495,8 +495,10 @@ function writeAddress() {
 }
 
 function readAddress() {
-  const [set, net, number, text] = decodeURIComponent(location.hash.slice(1)).split(",");
-  chooseSet(SETS[set] || SETS[0]);
+  let address = location.hash.slice(1);
+  try { address = decodeURIComponent(address); } catch (error) { address = ""; }  // cut in the middle of a %2C
+  const [set, net, number, text] = address.split(",");
+  chooseSet(SETS[Number(set)] || SETS[0]);
   if (!text) return;
   try {
     const whole = new Int16Array(bytes(text).buffer);
