@@ -599,19 +599,47 @@ def test_the_table_of_samples():
     assert rows[2:] == expected
 
 
-LONG = {
-    "VAE, 256 latents, 16 channels": "ConvVAE_on_anime/256_16_50",
-    "the same + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10",
-    "the same + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_0_learned_loss_features_upsampling_resize",
-    "VAE, 512 latents, 32 channels": "ConvVAE_on_anime/512_32_50",
-    "256, 16 + convolutional discriminator": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_10",
-    "256, 16 alone": "ConvVAE_on_anime/256_16_20",
-    "256, 16 + the discriminator's features, resizing decoder": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_0_learned_loss_features_upsampling_resize",
-    "VAE, 256 latents, 16 channels, seed 1": "ConvVAE_on_anime/256_16_50_seed_1",
-    "the same + convolutional discriminator, seed 1": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10_seed_1",
-    "256, 16 alone, longer": "ConvVAE_on_anime/256_16_200",
-    "256, 16 + convolutional discriminator, longer": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_100_10",
+FEATURES = "0_learned_loss_features_upsampling_resize"
+LONG = {  # by a short name: the row's label and the run's folder
+    "alone": ("VAE, 256 latents, 16 channels", "ConvVAE_on_anime/256_16_50"),
+    "adversarial": (
+        "the same + convolutional discriminator",
+        "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10",
+    ),
+    "features": (
+        "the same + the discriminator's features, resizing decoder",
+        f"ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_{FEATURES}",
+    ),
+    "larger": ("VAE, 512 latents, 32 channels", "ConvVAE_on_anime/512_32_50"),
+    "adversarial, short": (
+        "256, 16 + convolutional discriminator",
+        "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_10",
+    ),
+    "alone, short": ("256, 16 alone", "ConvVAE_on_anime/256_16_20"),
+    "features, short": (
+        "256, 16 + the discriminator's features, resizing decoder",
+        f"ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_20_{FEATURES}",
+    ),
+    "alone, seed 1": ("VAE, 256 latents, 16 channels, seed 1", "ConvVAE_on_anime/256_16_50_seed_1"),
+    "adversarial, seed 1": (
+        "the same + convolutional discriminator, seed 1",
+        "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_10_seed_1",
+    ),
+    "alone, long": ("256, 16 alone, longer", "ConvVAE_on_anime/256_16_200"),
+    "adversarial, long": (
+        "256, 16 + convolutional discriminator, longer",
+        "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_100_10",
+    ),
 }
+
+
+def long_runs():
+    """The records of the long runs, by their short names."""
+    place = ROOT / "results" / "images"
+    return {
+        name: json.loads((place / folder / "metrics.json").read_text())
+        for name, (_, folder) in LONG.items()
+    }
 
 
 def test_the_long_runs_table():
@@ -620,26 +648,19 @@ def test_the_long_runs_table():
         [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]
     ]
     expected = []
-    for label, folder in LONG.items():
-        metrics = json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())
-        assert metrics["quality"]["num_images"] == 1000 and metrics["data"]["num_train"] == 18_375
-        expected.append(
-            [
-                label,
-                str(metrics["epochs_done"]),
-                *(
-                    f"{metrics['quality'][key]:.{digits}f}"
-                    if key in metrics["quality"]
-                    else "not measured"
-                    for key, digits in CELLS.items()
-                ),
-            ]
-        )
+    for name, record in long_runs().items():
+        found = record["quality"]
+        assert found["num_images"] == 1000 and record["data"]["num_train"] == 18_375
+        cells = [
+            f"{found[key]:.{digits}f}" if key in found else "not measured"
+            for key, digits in CELLS.items()
+        ]
+        expected.append([LONG[name][0], str(record["epochs_done"]), *cells])
     assert rows == expected
 
 
 def test_the_studys_words():
-    """Figures in the prose are those of the summaries, and what is said of the long runs follows from their measures."""
+    """Figures in the prose are those of the summaries."""
     found = {
         name: json.loads((STUDY / f"{name}.json").read_text())["measures"]
         for name in ("MNIST", "anime", "drawn_faces")
@@ -657,53 +678,48 @@ def test_the_studys_words():
         f"({mean('drawn_faces', '+ both', 'gmsd')} against {mean('drawn_faces', plain, 'gmsd')})",
     ):
         assert words in STUDY_PAGE, words
-    records = [
-        json.loads((ROOT / "results" / "images" / folder / "metrics.json").read_text())
-        for folder in LONG.values()
-    ]
-    qualities = [record["quality"] for record in records]
-    alone, adversarial, features, larger, early, short, short_features, *rest = qualities
-    other, second, plain_long, long = rest
-    validation = [sum(record["validation"].values()) for record in records]
+
+
+def test_what_is_said_of_the_long_runs():
+    runs = long_runs()
+    found = {name: record["quality"] for name, record in runs.items()}
+    alone, adversarial, features, larger = (
+        found[name] for name in ("alone", "adversarial", "features", "larger")
+    )
+    long, plain_long = found["adversarial, long"], found["alone, long"]
+    validation = {name: sum(record["validation"].values()) for name, record in runs.items()}
     for words in (
+        f"the price is {alone['psnr'] - adversarial['psnr']:.1f} dB of PSNR",
         f"falls by another {adversarial['psnr'] - long['psnr']:.1f} dB",
-        f"rise by {validation[-1] - validation[1]:.0f} nats together",
+        f"rise by {validation['adversarial, long'] - validation['adversarial']:.0f} nats together",
         f"Alone the VAE gains {plain_long['psnr'] - alone['psnr']:.1f} dB",
     ):
         assert words in STUDY_PAGE, words
+    other, second = found["alone, seed 1"], found["adversarial, seed 1"]
     assert f"({second['ssim']:.3f} against {other['ssim']:.3f})" in STUDY_PAGE
     assert f"PSNR is {other['psnr'] - second['psnr']:.1f} dB lower" in STUDY_PAGE
     assert second["ssim"] < other["ssim"] and second["gmsd"] < other["gmsd"]
     assert second["edge_gradient_ratio"] == pytest.approx(1.4 * other["edge_gradient_ratio"], 0.01)
     assert abs(long["off_edge_gradient_ratio"] - 1) < 0.01
-    assert long["kid_codes"] == min(each.get("kid_codes", 1) for each in qualities)
+    assert long["kid_codes"] == min(each.get("kid_codes", 1) for each in found.values())
     assert plain_long["edge_gradient_ratio"] < adversarial["edge_gradient_ratio"]
-    assert (
-        f"the price is {alone['psnr'] - adversarial['psnr']:.1f} dB of PSNR" in STUDY_PAGE
-        and 1.4 < adversarial["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
-    )
-    assert adversarial["gmsd"] < min(alone["gmsd"], larger["gmsd"]) and adversarial["ssim"] > max(
-        alone["ssim"], larger["ssim"]
-    )
-    assert (
-        all(
-            features[key] > max(alone[key], adversarial[key], larger[key])
-            for key in ("psnr", "ssim")
-        )
-        and features["gmsd"] < adversarial["gmsd"]
-    )
+    assert 1.4 < adversarial["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
+    assert adversarial["gmsd"] < min(alone["gmsd"], larger["gmsd"])
+    assert adversarial["ssim"] > max(alone["ssim"], larger["ssim"])
+    for key in ("psnr", "ssim"):
+        assert features[key] > max(alone[key], adversarial[key], larger[key])
+    assert features["gmsd"] < adversarial["gmsd"]
     gains = [
         one["edge_gradient_ratio"] - alone["edge_gradient_ratio"] for one in (features, adversarial)
     ]
     assert 0.6 < gains[0] / gains[1] < 0.72, "two thirds"
+    short, short_features = found["alone, short"], found["features, short"]
     for key in ("gmsd", "kid", "kid_codes"):  # nearer by every measure, samples from the codes, too
         assert short_features[key] < short[key]
     assert short_features["psnr"] > short["psnr"] and short_features["ssim"] > short["ssim"]
-    assert (
-        early["gmsd"] > alone["gmsd"]
-        and early["ssim"] < alone["ssim"]
-        and early["edge_gradient_ratio"] > larger["edge_gradient_ratio"]
-    )
+    early = found["adversarial, short"]
+    assert early["gmsd"] > alone["gmsd"] and early["ssim"] < alone["ssim"]
+    assert early["edge_gradient_ratio"] > larger["edge_gradient_ratio"]
 
 
 def test_the_studys_controls():
