@@ -198,10 +198,10 @@ def test_curves_of_a_training_under_way_have_room_for_all_epochs():
 
 def test_the_longest_committed_run_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
-    for epochs, colour in ((50, "blue"), (200, "red")):
-        folder = tmp_path / "results" / "images" / "VAE_on_anime" / f"5_{epochs}"
+    for epochs, seed, colour in ((50, 0, "blue"), (200, 0, "red"), (200, 1, "green")):
+        folder = tmp_path / "results" / "images" / "VAE_on_anime" / f"5_{epochs}_seed_{seed}"
         folder.mkdir(parents=True)
-        record = {"epochs_done": epochs, "config": {"learned_loss": "both"}}
+        record = {"epochs_done": epochs, "config": {"learned_loss": "both", "seed": seed}}
         (folder / "metrics.json").write_text(json.dumps(record))
         for i in range(10):
             Image.new("RGB", (32, 32), colour).save(folder / f"{i}.png")

@@ -116,10 +116,11 @@ def show_longest(pattern):
     place, found = paths.project_root() / "results" / "images", []
     for path in place.glob(f"{pattern}/metrics.json"):
         record = read_json(path)
-        found.append((record["epochs_done"], path.parent, record["config"].get("learned_loss")))
+        order = record["epochs_done"], -record["config"]["seed"]  # of two as long, the first seed
+        found.append((order, path.parent, record["config"].get("learned_loss")))
     if not found:
         return paths.say(f"no committed run is here: {place / pattern}")
-    epochs, folder, loss = max(found)
+    (epochs, _), folder, loss = max(found)
     images = [_read(path) for path in sorted(folder.glob("[0-9].png"))]
     title = folder.parent.name.replace("_", " ") + (f" ({loss})" if loss else "")
     return show_images(images, f"{title}, {epochs} epochs: reconstructions")
