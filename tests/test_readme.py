@@ -629,6 +629,7 @@ LONG = {  # by a short name: the row's label and the run's folder
         "the same + the discriminator's features, resizing decoder, seed 1",
         f"ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_50_{FEATURES.replace('0', '0_seed_1', 1)}",
     ),
+    "alone, seed 2": ("VAE, 256 latents, 16 channels, seed 2", "ConvVAE_on_anime/256_16_50_seed_2"),
     "alone, long": ("256, 16 alone, longer", "ConvVAE_on_anime/256_16_200"),
     "adversarial, long": (
         "256, 16 + convolutional discriminator, longer",
@@ -710,6 +711,20 @@ def test_what_is_said_of_the_long_runs():
     assert 1.4 < adversarial["edge_gradient_ratio"] / alone["edge_gradient_ratio"] < 1.6
     assert adversarial["gmsd"] < min(alone["gmsd"], larger["gmsd"])
     assert adversarial["ssim"] > max(alone["ssim"], larger["ssim"])
+    spread = {
+        name: [
+            np.ptp([found[name + seed][key] for seed in seeds]) for key in ("psnr", "ssim", "gmsd")
+        ]
+        for name, seeds in (
+            ("alone", ("", ", seed 1", ", seed 2")),
+            ("adversarial", ("", ", seed 1")),
+        )
+    }
+    for name, words in (
+        ("alone", "three differ by {:.2f} dB of PSNR, {:.3f} of SSIM and {:.4f} of GMSD"),
+        ("adversarial", "its two differ by {:.2f} dB, {:.3f} and {:.4f}"),
+    ):
+        assert words.format(*spread[name]) in STUDY_PAGE, words.format(*spread[name])
     shares = []
     for seed in ("", ", seed 1"):
         plain, tells, learned = (
