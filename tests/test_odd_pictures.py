@@ -121,6 +121,7 @@ def assert_is_face(array, tolerance, image=None):
     assert np.abs(array.astype(int) - expected).mean() <= tolerance
 
 
+@pytest.mark.filterwarnings("ignore:Image appears to be a malformed MPO")
 @pytest.mark.parametrize("name", SHOW_THE_FACE)
 def test_metadata_never_costs_an_image(tmp_path, name):
     path = tmp_path / name
