@@ -738,8 +738,10 @@ def test_what_is_said_of_the_long_runs():
         )
         shares.append(gain / most)
     assert shares == pytest.approx([2 / 3, 2 / 5], abs=0.03)  # as the page says
-    plain, learned = found["alone, seed 1"]["kid_codes"], found["features, seed 1"]["kid_codes"]
-    assert f"({learned:.3f} against {plain:.3f})" in STUDY_PAGE and learned < plain
+    codes = sorted(found[f"alone{seed}"]["kid_codes"] for seed in ("", ", seed 1", ", seed 2"))
+    learned = found["features, seed 1"]["kid_codes"]
+    assert f"at {learned:.3f}, and the plain VAE's three lie between {codes[0]:.3f}" in STUDY_PAGE
+    assert f"and {codes[-1]:.3f}" in STUDY_PAGE and codes[0] < learned < codes[-1]
     short, short_features = found["alone, short"], found["features, short"]
     for key in ("gmsd", "kid", "kid_codes"):  # nearer by every measure, samples from the codes, too
         assert short_features[key] < short[key]
