@@ -232,7 +232,7 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
                 "-p",
                 "no:cacheprovider",
                 "--nbval-lax",
-                "--nbval-cell-timeout=120",
+                "--nbval-cell-timeout=600",  # against hanging: a slow machine may take minutes
                 "--rootdir",
                 str(half),
                 "-q",
