@@ -14,7 +14,7 @@ from .sources.checks import DataError, NoImages, Offline, choose  # noqa: F401
 from .storage import paths
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class ImageSet:
     """Images for training and for validation: ``ImageSet("fashion", train, validation)``.
 

@@ -21,7 +21,7 @@ from .vae import VAE
 NUM_IMAGES, NUM_SAMPLES = 10, 7  # more samples of each kind may make a file of over 200 kB
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Run:
     """What a training left.
 

@@ -17,9 +17,9 @@ class VAE(Net):
     """What all variational autoencoders share; a subclass sets `encoder` and `decoder`.
 
     One of one's own calls ``super().__init__(num_latents, image_shape, **sizes)``, where `sizes`
-    are all other arguments that it was made with, by name (numbers and texts), and sets the two
-    within ``self.name_scope()``.  Then it is trained, resumed, loaded and exported as the package's
-    own are.  Its class must be defined before :func:`d2lvae.load_net` can load it.
+    are all other arguments that it was made with, by name (numbers, texts, or lists of them), and
+    sets the two within ``self.name_scope()``.  Then it is trained, resumed, loaded and exported as
+    the package's own are.  Its class must be defined before :func:`d2lvae.load_net` can load it.
 
     Parameters
     ----------

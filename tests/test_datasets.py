@@ -1,5 +1,6 @@
 """Data by name, never by accident: what is damaged is refused, what is drawn says so."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -346,6 +347,11 @@ def test_an_image_set_holds_uint8_images(array, remedy):
             DataError, match=f"x: the {part} images must be a uint8 array.*{remedy}"
         ):
             ImageSet("x", *arrays, "made here", False)
+
+
+def test_sets_are_compared_and_hashed_as_objects(tiny):
+    other = dataclasses.replace(tiny)
+    assert tiny == tiny and tiny != other and len({tiny, other}) == 2
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 4, 4)])

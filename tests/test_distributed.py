@@ -277,6 +277,7 @@ GOOD = launcher.environments(2, 1, 5000)["worker 1"]
             "ninety",
             "needs DMLC_PS_ROOT_PORT, a port from 1 to 65535, in the environment; found 'ninety'",
         ),
+        ("DMLC_PS_ROOT_PORT", "²", "needs DMLC_PS_ROOT_PORT, a port"),
         ("DMLC_NUM_WORKER", "0", "needs DMLC_NUM_WORKER, a whole number of at least 1"),
         (
             "DMLC_NUM_SERVER",

@@ -291,6 +291,14 @@ def test_a_fresh_clone_has_no_anime_folder_or_an_empty_one(anime, there, few_fac
     )
 
 
+@pytest.mark.parametrize("here", [".", "../anime"])
+def test_the_folder_that_one_stands_in(anime, monkeypatch, here):
+    many(anime)
+    monkeypatch.chdir(anime)
+    assert len(real_faces(here).train) == 20
+    assert cache_of(anime).exists()
+
+
 def test_a_name_that_is_no_text_can_be_printed(anime, capsys):
     many(anime)
     open(os.fsencode(anime) + b"/\xff.jpg", "wb").close()

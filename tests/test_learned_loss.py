@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from d2lvae import figures, losses, training
 from d2lvae.engine import layers
+from d2lvae.engine.hybridize import apart
 from d2lvae.storage.nets import get_weights
 from mxnet import autograd
+from mxnet.gluon import nn
 from test_training import NormedDisc, assert_learned_the_same, new_step, numbers
 
 SMALL = (3, 32, 32)
@@ -227,6 +229,43 @@ def test_the_decoders_running_statistics_are_the_reconstructions_alone(
             atol=1e-6,
             err_msg=name,
         )
+
+
+def test_batches_are_kept_apart_in_sequences_within_a_sequence():
+    block, inner = nn.HybridSequential(), nn.HybridSequential()
+    inner.add(nn.Dense(3, in_units=3), nn.BatchNorm(in_channels=3))
+    block.add(inner, nn.Activation("tanh"))
+    block.initialize()
+    low, high = mx.nd.random.normal(shape=(2, 8, 3)) + mx.nd.array([[[-5]], [[5]]])
+    with autograd.record():
+        together = apart(block, low, high)
+    autograd.backward(together)
+    running = inner[1].running_mean.data().asnumpy()
+    with autograd.train_mode():
+        alone = [block(low), block(high)]
+    for found, expected in zip(together, alone):
+        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), atol=1e-5)
+    np.testing.assert_allclose(running, 0.1 * inner[0](low).mean(axis=0).asnumpy(), rtol=1e-4)
+
+
+def test_a_decoder_of_any_kind_learns_from_both_losses(config, tiny, small_disc):
+    class Decoder(nn.HybridBlock):
+        def __init__(self):
+            super().__init__(prefix="decoder_")
+            with self.name_scope():
+                self.dense = nn.Dense(28 * 28, in_units=2)
+
+        def hybrid_forward(self, F, latents):
+            return self.dense(latents)
+
+    class OwnDecoderVAE(d2lvae.VAE):
+        def __init__(self, num_latents=2, image_shape=(1, 28, 28)):
+            super().__init__(num_latents, image_shape)
+            with self.name_scope():
+                self.encoder, self.decoder = nn.Dense(2 * num_latents), Decoder()
+
+    run = helpers.fit(OwnDecoderVAE(), tiny, {**config, "learned_loss": "both"}, small_disc())
+    assert len(run.history) == 2 and np.isfinite(run.history[1]["loss"])
 
 
 def as_resize_convolution(layer, x):

@@ -4,8 +4,11 @@ import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
+from d2lvae.storage.errors import CheckpointError
+from d2lvae.storage.files import write_arrays
 from d2lvae.storage.nets import get_weights
 from mxnet import autograd
+from mxnet.gluon import nn
 
 
 def made(net, seed=0):
@@ -297,3 +300,26 @@ def test_a_subclass_passes_its_parents_arguments_on():
     assert Wider(1, num_hiddens=20, factor=3).config["num_hiddens"] == 20
     with pytest.raises(TypeError, match="Wider has no argument 'num_hidens'"):
         Wider(1, num_hidens=20)
+
+
+def test_a_net_may_be_made_with_lists(tmp_path):
+    class Towers(d2lvae.Discriminator):
+        def __init__(self, widths, image_shape=(1, 4, 4)):
+            super().__init__(image_shape, widths=widths)
+            with self.name_scope():
+                self.body = nn.HybridSequential()
+                self.body.add(*(nn.Dense(width) for width in widths), nn.Dense(1))
+
+    net = made(Towers((8, np.int64(4))))
+    assert net.config["widths"] == [8, 4]  # as a record on disk gives it back
+    d2lvae.save_net(tmp_path / "net.npz", net)
+    assert d2lvae.load_net(tmp_path / "net.npz").config == net.config
+    for widths in ([nn.Dense(3)], {"first": 3}, np.arange(3)):
+        with pytest.raises(TypeError, match="widths must be a number, a text, or a list of them"):
+            Towers(widths)
+
+
+def test_a_record_that_names_no_net_is_no_net(tmp_path):
+    write_arrays(tmp_path / "net.npz", {}, {"config": {"net": ["DenseVAE"]}})
+    with pytest.raises(CheckpointError, match="holds no single net"):
+        d2lvae.load_net(tmp_path / "net.npz")

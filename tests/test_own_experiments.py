@@ -77,7 +77,7 @@ def test_a_folder_of_any_images(readers, tmp_path):
 
 def test_files_in_mnists_format_by_name(readers, mnist_folder):
     folder, arrays = mnist_folder
-    images = readers["from_idx"](folder, "fashion")
+    images = readers["from_idx"](str(folder), "fashion")
     assert images.name == "fashion"
     assert (images.train[:, 0] == arrays["train-images-idx3-ubyte"]).all()
     assert (images.validation[:, 0] == arrays["t10k-images-idx3-ubyte"]).all()

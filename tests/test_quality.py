@@ -148,6 +148,13 @@ def test_another_runs_folder_is_left_alone(unmeasured, tiny):
     assert path.read_bytes() == before and "quality" not in run.metrics
 
 
+def test_a_stopped_run_that_was_ended_since_is_named(unmeasured, tiny):
+    stopped = unmeasured(epochs=3, stop=True)
+    unmeasured(epochs=3, resume=True)
+    with pytest.raises(RunError, match="stopped after 0 epochs, and has been trained to its end"):
+        d2lvae.evaluate(stopped, tiny)
+
+
 def record_of(run):
     return (run.folder / "metrics.json").read_bytes(), json.dumps(run.metrics)
 
@@ -219,3 +226,8 @@ def test_what_a_run_has_not_learned_is_said(config, tiny, small_vae):
     run.history[-1]["pixel_loss"] = run.history[0]["pixel_loss"] + 1
     first, second = d2lvae.check_learning(run, tiny).splitlines()
     assert "NOTE: it has not fallen" in first and "NOTE: no nearer" in second
+
+
+def test_one_epoch_is_not_faulted_for_not_falling(config, tiny, small_vae):
+    run = fit(small_vae(), tiny, {**config, "epochs": 1})
+    assert "NOTE" not in d2lvae.check_learning(run, tiny).splitlines()[0]

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import d2lvae
@@ -87,6 +88,14 @@ def test_a_text_of_ones_own_net_stays_within_its_folder():
     assert run_name(dict(SEED, vae=vae)).count("/") == 1 and ".." not in run_name(
         dict(SEED, vae=vae)
     )
+
+
+def test_lists_of_sizes_are_told_in_a_folders_name():
+    names = [
+        run_name(dict(SEED, vae={"net": "Mine", "a": a, "b": b, "image_shape": [1, 28, 28]}))
+        for a, b in (([16], [8, 4]), ([16, 8], [4]), ([16], [8]))
+    ]
+    assert names[0].split("/")[1].startswith("16_8-4_bce") and len(set(names)) == 3
 
 
 def test_no_two_configurations_share_a_folder():
@@ -571,6 +580,8 @@ def test_stopped_before_the_first_epoch_there_are_images_all_the_same(
     monkeypatch.setattr(runs.training, "train", lambda *arguments: False)
     run = fit(small_vae(), tiny, config)
     assert (run.folder / "0.png").exists() and not run.metrics["finished"]
+    linked = re.findall(r"\]\(([\w.]+)\)", (run.folder / "README.md").read_text())
+    assert "metrics.json" in linked and all((run.folder / name).exists() for name in linked)
     assert "stopped by hand" in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ MIN_EXPLAINED = 0.15  # explained variance from which on a factor names a direct
 MIN_SCALE = 0.01  # standard deviation of the codes; below it a direction says nothing
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Directions:
     """K directions in the space of L latents, and a scale on each.
 

@@ -22,7 +22,7 @@ NUM_SAMPLES = 100  # from the prior, where a run's images are not here
 drawn_digits = functools.lru_cache(maxsize=2)(data.drawn_digits)  # 20,000 take seconds
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LoadedRun:
     """A finished run: its nets, and the images that it was trained on.
 

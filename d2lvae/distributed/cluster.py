@@ -36,7 +36,7 @@ def cluster(environment=os.environ):
     values = []
     for name, (what, allowed) in RULES.items():
         text = environment.get(name) or ("60" if name == "D2LVAE_TIMEOUT" else "")
-        values.append(int(text) if isinstance(allowed, range) and text.isdigit() else text)
+        values.append(int(text) if isinstance(allowed, range) and text.isdecimal() else text)
         if not (values[-1] in allowed if allowed else text):
             raise DistributedError(
                 f"kvstore 'dist_sync' needs {name}, {what}, in the environment; found "

@@ -111,23 +111,29 @@ def _statistics_fixed(nets):
 
 
 def apart(net, *batches):
-    """What a sequence of layers makes of several batches (N, ...) of one size; a list of as many.
+    """What a net makes of several batches (N, ...) of one size; a list of as many.
 
-    BatchNorm takes each batch by itself, and only the first moves its running statistics.  The
-    other layers take all at once: MXNet 1.9 cannot add up a transposed convolution's gradients.
+    BatchNorm takes each batch by itself, and only the first moves its running statistics.  It is
+    found in a HybridSequential and in those within it; any other block takes all batches at once.
+    So do the other layers: MXNet 1.9 cannot add up a transposed convolution's gradients.
     """
-    F = namespace(batches[0])
-    x = F.concat(*batches, dim=0)
-    for layer in net:
-        if isinstance(layer, nn.BatchNorm):
-            first, *others = x.split(len(batches), axis=0)
-            first = layer(first)
-            with _statistics_fixed([layer]):
-                others = [layer(other) for other in others]
-            x = F.concat(first, *others, dim=0)
-        else:
-            x = layer(x)
-    return list(x.split(len(batches), axis=0))
+    joined = namespace(batches[0]).concat(*batches, dim=0)
+    return list(_apart(net, joined, len(batches)).split(len(batches), axis=0))
+
+
+def _apart(layer, x, num_batches):
+    """What one layer, or a sequence of them, makes of batches that are joined to one."""
+    if type(layer) is nn.HybridSequential:
+        for each in layer:
+            x = _apart(each, x, num_batches)
+        return x
+    if not isinstance(layer, nn.BatchNorm):
+        return layer(x)
+    first, *others = x.split(num_batches, axis=0)
+    first = layer(first)
+    with _statistics_fixed([layer]):
+        others = [layer(other) for other in others]
+    return namespace(x).concat(first, *others, dim=0)
 
 
 def _layers(net):

@@ -68,6 +68,7 @@ def evaluate(run, images, pixel_loss=None):
             f"evaluate(run, images, pixel_loss={name})"
         )
     _check_images(run, images)
+    _check_not_continued(run)
     is_here = run.folder.is_dir()  # not where another machine's worker has written it
     if is_here:
         _check_same_run(run)
@@ -104,6 +105,17 @@ def _check_weights(run):
             f"{run.folder / 'vae.npz'} was written: run.vae = d2lvae.load_net(run.folder / "
             "'vae.npz') gives back the run's"
         )
+
+
+def _check_not_continued(run):
+    """Make sure that a stopped run has not come to its end since: its folder has been moved."""
+    if not run.metrics["finished"] and (run.folder.parent / "metrics.json").is_file():
+        if not run.folder.is_dir():
+            raise RunError(
+                f"this run was stopped after {run.metrics['epochs_done']} epochs, and has been "
+                f"trained to its end since, into {run.folder.parent}: evaluate the run that `fit` "
+                "returned last"
+            )
 
 
 def _check_same_run(run):
@@ -229,7 +241,11 @@ def check_learning(run, images):
         for each in (run.reconstructions / 255, average)
     )
     first, last = (run.history[i]["pixel_loss"] if run.history else np.nan for i in (0, -1))
-    fallen = "" if last < first else "  NOTE: it has not fallen. Too few epochs, or lr too high?"
+    fallen = (
+        ""
+        if last < first or len(run.history) == 1
+        else "  NOTE: it has not fallen. Too few epochs, or lr too high?"
+    )
     nearer = (
         "" if error < 0.95 * blind else "  NOTE: no nearer. Too few epochs, or kl_weight too high?"
     )

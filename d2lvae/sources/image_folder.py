@@ -46,7 +46,7 @@ def read_folder(folder, seed=0, image_size=64):
     The files' names are put in order, then permuted by the seed; the first 80 % are for training.
     NoImages if no image files are there; DataError if fewer than `MIN_IMAGES` can be read.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(os.path.abspath(folder))  # "." has no name; a link keeps its own
     files, left_out = find_images(folder) if folder.exists() else ([], [])
     place = paths.display_path(folder)
     if not files and not left_out:

@@ -110,7 +110,7 @@ def find(folder, name):
 
     Kaggle has each file in a folder named like it.
     """
-    names = _spellings(name)
+    folder, names = pathlib.Path(folder), _spellings(name)
     found = next((folder / name for name in names if os.path.lexists(folder / name)), None)
     if found and found.is_dir():
         return next((found / name for name in names if os.path.lexists(found / name)), found)

@@ -23,7 +23,7 @@ class Net(mx.gluon.HybridBlock):
     prefix, params
         As for every Gluon block.
     **sizes
-        What else the net is made with, by name (numbers and texts).
+        What else the net is made with, by name: numbers, texts, or lists of them.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Net(mx.gluon.HybridBlock):
     Raises
     ------
     TypeError
-        Another name among `sizes` than the class takes.
+        Another name among `sizes` than the class takes, or a value of another kind.
     """
 
     codes = None
@@ -45,7 +45,7 @@ class Net(mx.gluon.HybridBlock):
         super().__init__(prefix=prefix, params=params)
         self._check_names(sizes)
         self.image_shape = tuple(map(int, image_shape))
-        sizes = {name: v.item() if isinstance(v, np.generic) else v for name, v in sizes.items()}
+        sizes = {name: _recorded(name, value) for name, value in sizes.items()}
         self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
 
     def _check_names(self, sizes):
@@ -60,6 +60,19 @@ class Net(mx.gluon.HybridBlock):
 
     def __call__(self, images):
         return super().__call__(check_unit_range(images))
+
+
+def _recorded(name, value):
+    """A size as a record on disk gives it back: Python's own numbers, and lists for tuples."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (list, tuple)):
+        return [_recorded(name, each) for each in value]
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        raise TypeError(
+            f"{name} must be a number, a text, or a list of them, or the net could not be made "
+            f"again from its record; found {type(value).__name__}"
+        )
+    return value
 
 
 def net_classes():
@@ -142,7 +155,7 @@ def load_net(path, ctx=None, net=None):
     """
     arrays, record = read_arrays(path)
     config = record.get("config") if isinstance(record, dict) else None
-    if not isinstance(config, dict) or "net" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("net"), str):
         raise CheckpointError(
             f"{path} holds no single net (a checkpoint holds a whole training; the nets are "
             "beside it, vae.npz and perhaps disc.npz)"

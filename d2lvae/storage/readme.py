@@ -24,13 +24,16 @@ def run_readme(data, metrics):
         both = "originals_and_reconstructions.png"
         images.append(f"![originals above, reconstructions below]({both})")
     images.append("![samples from the prior (above) and from the codes (below)](samples.png)")
-    images.append("![losses](loss.png)")
+    history = []
+    if metrics["epochs_done"]:
+        images.append("![losses](loss.png)")
+        history.append("[history.csv](history.csv)")
     done = (
         f"{metrics['epochs_done']} of {settings['epochs']} epochs ({state} on "
         f"{metrics['finished_at']}), {metrics.get('seconds', 0):,.0f} s of training, "
         f"{metrics.get('images_per_second', 0):,.0f} images/s."
     )
-    records = "[history.csv](history.csv), [metrics.json](metrics.json)"
+    records = ", ".join([*history, "[metrics.json](metrics.json)"])
     end = f"All numbers: {records}. Left by `d2lvae.fit`.\n"
     return "\n\n".join(
         [f"# {run_name(settings)}", f"Trained on {data}.", done, *tables, *images, end]

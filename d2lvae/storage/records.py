@@ -34,7 +34,8 @@ def run_name(settings):
     nets = [settings[part] for part in ("vae", "disc") if part in settings]
     names = [NAMES.get(net["net"], net["net"]) for net in nets]
     faces, alone = settings["data"] in FACES, len(nets) == 1
-    parts = [value for net in nets for value in net.values() if type(value) in (int, float, bool)]
+    sizes = [v for net in nets for name, v in net.items() if name != "image_shape"]
+    parts = [_word(value) for value in sizes if type(value) in (int, float, bool, list)]
     if alone and not faces:
         parts.append(settings["pixel_loss"])
     parts.append(settings["epochs"])
@@ -54,13 +55,19 @@ def _unusual(settings, nets, faces):
         names += ["pixel_loss", "disc_weight"]
     numbers = [(name, found[name]) for name in names if found[name] != DEFAULTS[name]]
     texts = [
-        ("disc_net" if name == "name" else name, re.sub(r"[^\w.+-]|\.\.", "-", value))
+        ("disc_net" if name == "name" else name, _word(value))
         for net in nets
         for name, value in net.items()
         if type(value) is str and name != "net" and value != STRINGS.get(name)
     ]
     weights = settings.get("own_weights", {})
     return numbers + texts + [(f"{part}_weights", checksum) for part, checksum in weights.items()]
+
+
+def _word(value):
+    """A number, a text, or a list of them as a part of a folder's name."""
+    text = "-".join(map(str, value)) if type(value) is list else str(value)
+    return re.sub(r"[^\w.+-]|\.\.", "-", text)
 
 
 def settings_of(vae, images, config, discriminator=None):
