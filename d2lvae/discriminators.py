@@ -7,7 +7,7 @@ similarity metric of Larsen et al. (arXiv 1512.09300) compares them.
 import mxnet as mx
 from mxnet.gluon import nn
 
-from .engine.layers import Dense, dense_layers, num_halvings, through
+from .engine.layers import Dense, dense_layers, num_halvings
 from .engine.model_zoo import resnet
 from .storage.nets import Net
 
@@ -61,7 +61,7 @@ class DenseLogReg(Discriminator):
 
         Without hidden layers these are the images themselves.
         """
-        return through(list(self.body)[:-1], images)
+        return self.body[:-1](images)
 
 
 class ConvDisc(Discriminator):
@@ -98,11 +98,11 @@ class ConvDisc(Discriminator):
                 if not first:
                     self.body.add(nn.BatchNorm(in_channels=wide))
                 self.body.add(nn.LeakyReLU(0.2))
-            self.body.add(Dense(1, 16 * widths[-1]))
+            self.body.add(Dense(1, in_units=16 * widths[-1]))
 
     def features(self, images):
         """Images (N, C, H, W) in [0, 1] -> (N, 2 base_channels, H/4, W/4), by two convolutions."""
-        return through(list(self.body)[:5], images)
+        return self.body[:5](images)
 
 
 class ResNetDisc(Discriminator):
@@ -134,5 +134,7 @@ class ResNetDisc(Discriminator):
     def features(self, images):
         """Images (N, C, H, W) in [0, 1] -> its first stage; of ResNet-18 (N, 64, H/4, W/4)."""
         layers = list(getattr(self.body, "features", self.body)._children.values())
-        first = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.HybridSequential))
-        return through(layers[: first + 1], images)
+        for layer in layers:
+            images = layer(images)
+            if isinstance(layer, nn.HybridSequential):
+                return images

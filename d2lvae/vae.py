@@ -179,7 +179,7 @@ class ConvVAE(VAE):
             for narrow, wide in zip(channels, widths):
                 self.encoder.add(nn.Conv2D(wide, 4, 2, 1, use_bias=False, in_channels=narrow))
                 self.encoder.add(nn.BatchNorm(in_channels=wide), nn.Activation("relu"))
-            self.encoder.add(Dense(2 * num_latents, 16 * widths[-1]))
+            self.encoder.add(Dense(2 * num_latents, in_units=16 * widths[-1]))
             self.decoder = nn.HybridSequential(prefix="")
             self.decoder.add(
                 nn.HybridLambda(lambda F, z: z.reshape((0, 0, 1, 1))),

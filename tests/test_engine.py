@@ -135,7 +135,7 @@ def takes_the_wide_way(layer, x):
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_a_wide_layer_is_gluons_dense_layer(activation):
-    ours, theirs = layers.Dense(1024, 1100, activation), nn.Dense(1024, activation, in_units=1100)
+    ours, theirs = (kind(1024, activation, in_units=1100) for kind in (layers.Dense, nn.Dense))
     for net in (ours, theirs):
         mx.random.seed(0)
         net.initialize(mx.init.Normal(0.1), force_reinit=True)
@@ -164,9 +164,17 @@ def test_a_wide_layer_is_gluons_dense_layer(activation):
 
 
 def test_a_small_layer_stays_as_it_is():
-    layer = layers.Dense(8, 8)
+    layer = layers.Dense(8, in_units=8)
     layer.initialize()
     assert not takes_the_wide_way(layer, mx.nd.ones((5, 8)))
+
+
+def test_a_wide_layer_without_a_bias_is_gluons():
+    layer = layers.Dense(1024, use_bias=False, in_units=1100)
+    layer.initialize()
+    x = mx.nd.random.normal(shape=(5, 1100))
+    expected = mx.nd.dot(x, layer.weight.data().T).asnumpy()
+    np.testing.assert_allclose(hybridize(layer, [layer])(x).asnumpy(), expected, atol=1e-4)
 
 
 def one_weight(values):

@@ -15,27 +15,13 @@ class Dense(nn.Dense):
     The oneDNN of MXNet 1.9 computes (N, in) x (in, units) slowly for minibatches, largely on one
     core, but (units, in) x (in, N) fast, whose result is then transposed.  For that N must be known
     while a graph is traced, as :func:`d2lvae.engine.hybridize.hybridize` lets it be on the CPU;
-    elsewhere this is Gluon's layer.
-
-    Parameters
-    ----------
-    units : int
-        Numbers out.
-    in_units : int
-        Numbers in.
-    activation : str, optional
-        'relu' for one.
+    elsewhere, and without a bias, this is Gluon's layer.  Its arguments are Gluon's.
     """
 
-    def __init__(self, units, in_units, activation=None, prefix=None, params=None):
-        super().__init__(
-            units, activation=activation, in_units=in_units, prefix=prefix, params=params
-        )
-
-    def hybrid_forward(self, F, x, weight, bias):
+    def hybrid_forward(self, F, x, weight, bias=None):
         """(N, ...) with `in_units` numbers per image -> (N, units)."""
         rows = _known_rows(x) if self._units * self._in_units >= WIDE else 0
-        if not rows:
+        if not rows or bias is None:
             return super().hybrid_forward(F, x, weight, bias)
         product = F.FullyConnected(weight, x.reshape((0, -1)), no_bias=True, num_hidden=rows)
         out = F.broadcast_add(F.transpose(product), bias)
@@ -49,17 +35,10 @@ def dense_layers(num_layers, num_hiddens, in_units, out_units):
     """
     layers = nn.HybridSequential(prefix="")
     for _ in range(num_layers):
-        layers.add(Dense(num_hiddens, in_units, activation="relu"))
+        layers.add(Dense(num_hiddens, activation="relu", in_units=in_units))
         in_units = num_hiddens
-    layers.add(Dense(out_units, in_units))
+    layers.add(Dense(out_units, in_units=in_units))
     return layers
-
-
-def through(layers, images):
-    """What a sequence of layers makes of images."""
-    for layer in layers:
-        images = layer(images)
-    return images
 
 
 def num_halvings(image_shape):

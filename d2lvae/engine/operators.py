@@ -42,11 +42,6 @@ def _filled(shape, value, ctx):
     return mx.nd.full(shape, value, ctx=ctx)
 
 
-def on_device(array, ctx):
-    """A numpy array as an NDArray, without the wait for the engine that `mx.nd.array` has."""
-    return mx.nd.from_numpy(np.array(array, order="C"), zero_copy=True).as_in_context(ctx)
-
-
 def unit_images(images, ctx):
     """uint8 images (N, C, H, W), a numpy array -> float32 ones in [0, 1], an NDArray.
 

@@ -12,9 +12,7 @@ are drawn.  So a distance between real faces and their reconstructions tells abo
 miss the rest.
 """
 
-import hashlib
 import json
-import pathlib
 
 import mxnet as mx
 import numpy as np
@@ -25,10 +23,10 @@ from mxnet.gluon import nn
 from .. import data
 from ..engine.adam import Adam
 from ..engine.layers import Dense
-from ..engine.operators import on_device
+from ..engine.operators import unit_images
 from ..sources import synthetic_digits, synthetic_faces
 from ..storage import paths
-from ..storage.cache import read_cache, write_cache
+from ..storage.cache import read_cache, sha256, source_of, write_cache
 from ..storage.errors import CheckpointError
 from ..storage.nets import get_weights, set_weights
 from ..storage.weights import initialize, prepare
@@ -71,8 +69,9 @@ class Classifier(mx.gluon.HybridBlock):
             for wide in WIDTHS:
                 self.features.add(nn.Conv2D(wide, 3, 2, 1, activation="relu", in_channels=channels))
                 channels, height, width = wide, (height + 1) // 2, (width + 1) // 2
-            self.features.add(Dense(NUM_FEATURES, channels * height * width, activation="relu"))
-            self.output = Dense(num_outputs, NUM_FEATURES)
+            size = channels * height * width
+            self.features.add(Dense(NUM_FEATURES, activation="relu", in_units=size))
+            self.output = Dense(num_outputs, in_units=NUM_FEATURES)
 
     def hybrid_forward(self, F, images):
         """Images (N, C, H, W) in [0, 1] -> logits, or a face's numbers, (N, num_outputs)."""
@@ -173,25 +172,17 @@ def _key(images):
             )
         train = images.first(NUM_MNIST)
         name, number = "MNIST", len(train.train)
-        source = _sha256(train.train.tobytes(), train.train_labels.tobytes())
+        source = sha256(train.train.tobytes(), train.train_labels.tobytes())
     elif images.name == "drawn_digits":
-        name, number, source = images.name, NUM_DIGITS, _source(synthetic_digits.__file__)
+        name, number, source = images.name, NUM_DIGITS, source_of(synthetic_digits.__file__)
     elif images.name in data.FACES:
-        name, number, source = "drawn_faces", NUM_FACES, _source(synthetic_faces.__file__)
+        name, number, source = "drawn_faces", NUM_FACES, source_of(synthetic_faces.__file__)
     else:
         raise ValueError(
             f"there is no classifier for {images.name!r}; there is one for MNIST, drawn_digits, "
             f"{', '.join(data.FACES)}"
         )
-    return {"name": name, "images": source, "num_images": number, "made_by": _source(__file__)}
-
-
-def _source(path):
-    return _sha256(pathlib.Path(path).read_bytes())
-
-
-def _sha256(*parts):
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return {"name": name, "images": source, "num_images": number, "made_by": source_of(__file__)}
 
 
 def _kind(images):
@@ -224,9 +215,9 @@ def _learn(net, images, answers, loss, epochs):
     num_steps = epochs * -(-len(images) // BATCH_SIZE)
     for epoch in range(epochs):
         for chosen in minibatches(np.arange(len(images)), BATCH_SIZE, SEED, epoch):
-            batch, wanted = (on_device(array[chosen], ctx) for array in (images, answers))
+            batch = unit_images(images[chosen], ctx)
             with autograd.record():
-                cost = loss(net(batch.astype("float32") / 255), wanted)
+                cost = loss(net(batch), mx.nd.array(answers[chosen], ctx=ctx))
             cost.backward()
             warm = min(1, (optimizer.steps + 1) / WARM_UP)
             optimizer.lr = LEARNING_RATE * warm * (1 - optimizer.steps / num_steps)
@@ -275,8 +266,7 @@ def _in_batches(net, block, images):
             f"found {images.dtype} {images.shape}"
         )
     parts = [
-        block(on_device(images[i : i + 256], ctx).astype("float32") / 255).asnumpy()
-        for i in range(0, len(images), 256)
+        block(unit_images(images[i : i + 256], ctx)).asnumpy() for i in range(0, len(images), 256)
     ]
     return np.concatenate(parts)
 

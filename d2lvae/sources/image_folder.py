@@ -5,7 +5,6 @@ files of any size and mode -> centred square -> image_size x image_size -> (N, 3
 
 import concurrent.futures
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -21,13 +20,13 @@ from tqdm.auto import tqdm
 from ..engine import progress
 from ..engine.threads import usable_cores
 from ..storage import paths
-from ..storage.cache import read_cache, write_cache
+from ..storage.cache import read_cache, sha256, source_of, write_cache
 from ..storage.files import regular_file
 from . import image_bytes
 from .checks import DataError, NoImages
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-KINDS = ("BMP", "JPEG", "PNG", "WEBP")  # Pillow knows others, some of which call programs (EPS)
+KINDS = tuple(map(str.upper, image_bytes.READ))  # Pillow's others may call programs (EPS)
 MIN_IMAGES = 20
 MAX_PIXELS = 64_000_000  # a larger image is a decompression bomb or a mistake
 MAX_BYTES = 500_000_000  # of a file; 64 million pixels of 16 bits need no more, unpacked
@@ -209,11 +208,10 @@ def load_images(folder, files, image_size, cache):
     the files' order, and [name, reason] of those that could not be decoded or show one colour only.
     `cache` is replaced when the files or the size have changed.
     """
-    decoder = [pathlib.Path(source).read_bytes() for source in (__file__, image_bytes.__file__)]
     key = {
-        "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+        "files": sha256(json.dumps(files).encode()),
         "image_size": image_size,
-        "decoded_by": hashlib.sha256(b"".join(decoder)).hexdigest(),
+        "decoded_by": source_of(__file__, image_bytes.__file__),
         "pillow": PIL.__version__,
     }
     kept = read_cache(cache, key)

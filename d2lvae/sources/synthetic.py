@@ -1,14 +1,12 @@
 """The synthetic sets, compared with those of the recorded results; faces are cached."""
 
-import hashlib
-import pathlib
 import platform
 
 import numpy as np
 import PIL
 
 from ..storage import paths
-from ..storage.cache import read_cache, write_cache
+from ..storage.cache import read_cache, sha256, source_of, write_cache
 from . import synthetic_digits, synthetic_faces
 
 NUM_DIGITS, NUM_FACES = 20_000, 4_096  # for training; and for validation:
@@ -44,7 +42,7 @@ def faces(num_train, seed, image_size):
     """
     total = NUM_VALIDATION_FACES + max(num_train, NUM_FACES)
     key = {
-        "drawn_by": hashlib.sha256(pathlib.Path(synthetic_faces.__file__).read_bytes()).hexdigest(),
+        "drawn_by": source_of(synthetic_faces.__file__),
         "num_images": total,
         "seed": seed,
         "image_size": image_size,
@@ -95,7 +93,7 @@ def _origin(what, validation, seed, draw_seed_0):
     if seed and found != RECORDED_WITH and expected:
         validation = draw_seed_0()
     is_compared = expected and (not seed or found != RECORDED_WITH)
-    if not is_compared or hashlib.sha256(np.ascontiguousarray(validation)).hexdigest() == expected:
+    if not is_compared or sha256(np.ascontiguousarray(validation)) == expected:
         return f"drawn by rule from seed {seed}"
     here = f"Pillow {found['Pillow']} and numpy {found['numpy']} on {platform.machine()}"
     paths.say(

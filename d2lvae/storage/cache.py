@@ -1,5 +1,6 @@
 """What takes long to make, kept on disk: one .npz file of arrays, with the key it was made from."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -7,6 +8,16 @@ import pathlib
 from . import paths
 from .errors import CheckpointError
 from .files import read_arrays, write_arrays
+
+
+def sha256(*parts):
+    """The checksum of some bytes, one after the other, as text."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def source_of(*paths):
+    """The checksum of modules' files: what they make is made anew where they have changed."""
+    return sha256(*(pathlib.Path(path).read_bytes() for path in paths))
 
 
 def write_cache(path, arrays, key):
