@@ -21,15 +21,15 @@ with threads.engine_unannounced():
 from .storage.codes import fit_codes
 from .storage.nets import load_net, save_net
 from .config import Config, ParameterError
-from .data import ImageSet, load_digits, load_faces
+from .data import DataError, ImageSet, load_digits, load_faces
 from .discriminators import ConvDisc, DenseLogReg, Discriminator, ResNetDisc
-from .storage.errors import DistributedError
+from .storage.errors import CheckpointError, DistributedError, RunError
 from .evaluation.quality import check_learning, evaluate
 from .runs import fit
 from .storage.weights import initialize
 from .vae import VAE, ConvVAE, DenseVAE
 
 __all__ = ["Config", "ConvDisc", "ConvVAE", "DenseLogReg", "DenseVAE", "Discriminator", "ImageSet"]
-__all__ += ["DistributedError", "ParameterError", "ResNetDisc", "VAE", "check_learning"]
-__all__ += ["evaluate", "fit", "fit_codes"]
+__all__ += ["CheckpointError", "DataError", "DistributedError", "ParameterError", "RunError"]
+__all__ += ["ResNetDisc", "VAE", "check_learning", "evaluate", "fit", "fit_codes"]
 __all__ += ["initialize", "load_digits", "load_faces", "load_net", "save_net"]

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from . import __version__, figures, training
+from .data import ImageSet
 from .discriminators import Discriminator
 from .engine import threads
 from .engine.process_group import process_group
@@ -45,6 +46,11 @@ class Run:
     metrics: dict
     reconstructions: np.ndarray
 
+    @property
+    def finished(self):
+        """False if Ctrl-C has ended it; a loop over several runs ends with it."""
+        return self.metrics["finished"]
+
 
 def fit(vae, images, config, discriminator=None, progress=None):
     """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
@@ -73,11 +79,12 @@ def fit(vae, images, config, discriminator=None, progress=None):
     Raises
     ------
     RunError
-        The results folder cannot be written or belongs to another configuration, or weights cannot
-        be begun with.
+        The results folder cannot be written or belongs to another configuration, weights cannot be
+        begun with, nets or losses do not fit the images, or a parameter is for a discriminator that
+        is not there.
     ParameterError
         Parameters that contradict each other, the images or the nets, or that have changed in the
-        notebook.
+        notebook; a TypeError for what is of none of the package's classes.
     CheckpointError
         With `resume`: the checkpoints are damaged or of another configuration.
     FloatingPointError
@@ -85,7 +92,8 @@ def fit(vae, images, config, discriminator=None, progress=None):
     DistributedError
         With `kvstore` 'dist_sync': a DMLC_* variable is missing or wrong.
     """
-    records.check_kinds(((vae, VAE), (discriminator, Discriminator)), config)
+    given = (vae, VAE), (discriminator, Discriminator), (images, ImageSet)
+    records.check_kinds(given, config)
     settings, history = records.settings_of(vae, images, config, discriminator), []
     nets = {name: net for name, net in (("vae", vae), ("disc", discriminator)) if net is not None}
     own = weights.own_weights(nets, config.resume)

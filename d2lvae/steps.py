@@ -12,8 +12,6 @@ from .engine.adam import Adam
 from .engine.hybridize import apart, hybridize
 from .engine.operators import filled, namespace
 
-__all__ = ["AdversarialStep", "BothStep", "FeatureStep", "VAEStep"]
-
 
 class VAEStep:
     """A VAE learns alone: the pixel loss plus the KL divergence.

@@ -170,6 +170,6 @@ def mean_losses(found, num_images, weights, group=SINGLE):
 def _check_finite(means, epoch, lr):
     if not np.isfinite(list(means.values())).all():
         raise FloatingPointError(
-            f"the loss became {means['loss']} in epoch {epoch} ({means}): lower lr (now {lr}) and "
-            "start again; earlier checkpoints are unharmed"
+            f"the loss became {means['loss']} in epoch {epoch} ({means}): lower lr (now {lr}), or "
+            "mend a loss of your own, and start again; earlier checkpoints are unharmed"
         )

@@ -96,7 +96,10 @@ class VAE(Net):
         """Two images (1, C, H, W) -> (num_steps, C, H, W) in [0, 1], from one to the other.
 
         Decoded from points on the straight line between the two means, both ends included.
+        ValueError for more images than one at an end.
         """
+        if len(start) != 1 or len(end) != 1:
+            raise ValueError(f"give one image at each end; found {len(start)} and {len(end)}")
         (start, _), (end, _) = self.encode(start), self.encode(end)
         share = mx.nd.linspace(0, 1, num_steps, ctx=start.context).reshape((-1, 1))
         return self.decode(start * (1 - share) + end * share).sigmoid()

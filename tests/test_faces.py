@@ -291,6 +291,15 @@ def test_a_fresh_clone_has_no_anime_folder_or_an_empty_one(anime, there, few_fac
     )
 
 
+def test_a_folder_of_ones_own_gets_advice_of_its_own(tmp_path):
+    with pytest.raises(NoImages, match="photos. Give a folder that has images in it"):
+        real_faces(tmp_path / "photos")
+    (tmp_path / "photo.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="photo.png is no folder"):
+        real_faces(tmp_path / "photo.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
 @pytest.mark.parametrize("here", [".", "../anime"])
 def test_the_folder_that_one_stands_in(anime, monkeypatch, here):
     many(anime)

@@ -389,7 +389,7 @@ def test_a_run_is_measured_on_its_validation_images(config, tiny, small_vae):
 
 def test_a_set_smaller_than_one_batch(config, tiny_faces):
     few = ImageSet("anime", tiny_faces.train[:16], tiny_faces.validation[:4], "from 20 files", True)
-    run = fit(conv_vae(), few, {**config, "num_train": 0})
+    run = fit(conv_vae(), few, {**config, "data": "anime", "num_train": 0})
     assert run.reconstructions.shape == (4, 3, 32, 32) and np.isfinite(run.history[-1]["loss"])
     assert "originals" not in (run.folder / "README.md").read_text()
 

@@ -48,15 +48,19 @@ def read_folder(folder, seed=0, image_size=64):
     folder = pathlib.Path(os.path.abspath(folder))  # "." has no name; a link keeps its own
     files, left_out = find_images(folder) if folder.exists() else ([], [])
     place = paths.display_path(folder)
+    is_ours = folder == pathlib.Path(os.path.abspath(paths.data_root() / "anime"))
+    advice = HOW_TO_GET_FACES if is_ours else "Give a folder that has images in it or below it"
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{place} is no folder. {advice}")
     if not files and not left_out:
-        raise NoImages(f"no images ({', '.join(SUFFIXES)}) in {place}. {HOW_TO_GET_FACES}")
+        raise NoImages(f"no images ({', '.join(SUFFIXES)}) in {place}. {advice}")
     cache = folder.with_name(f".{folder.name}_{image_size}.cache")
     images, failed = load_images(folder, files, image_size, cache)
     _say_left_out(place, dict([*left_out, *failed]))
     if len(images) < MIN_IMAGES:
         raise DataError(
             f"{place} has {len(images)} image(s) that can be read; at least {MIN_IMAGES} are "
-            f"needed. {HOW_TO_GET_FACES}"
+            f"needed. {advice}"
         )
     order, num_train = np.random.default_rng(seed).permutation(len(images)), len(images) * 4 // 5
     return dict(

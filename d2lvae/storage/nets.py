@@ -12,6 +12,9 @@ from .errors import CheckpointError
 from .files import read_arrays, write_arrays
 from .rules import close_choices
 
+# The least number of what is counted.
+LEAST = dict(C=1, H=1, W=1, num_latents=1, num_layers=0, num_hiddens=1, base_channels=1)
+
 
 class Net(mx.gluon.HybridBlock):
     """What VAEs and discriminators share: a record of what they were made with.
@@ -37,6 +40,8 @@ class Net(mx.gluon.HybridBlock):
     ------
     TypeError
         Another name among `sizes` than the class takes, or a value of another kind.
+    ValueError
+        Less than one latent, channel or hidden unit, or a number that is not whole.
     """
 
     codes = None
@@ -46,6 +51,9 @@ class Net(mx.gluon.HybridBlock):
         self._check_names(sizes)
         self.image_shape = tuple(map(int, image_shape))
         sizes = {name: _recorded(name, value) for name, value in sizes.items()}
+        if len(self.image_shape) != 3:
+            raise ValueError(f"image_shape must be (C, H, W); found {image_shape}")
+        _check_counts({**dict(zip("CHW", self.image_shape)), **sizes})
         self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
 
     def _check_names(self, sizes):
@@ -60,6 +68,14 @@ class Net(mx.gluon.HybridBlock):
 
     def __call__(self, images):
         return super().__call__(check_unit_range(images))
+
+
+def _check_counts(sizes):
+    """ValueError for what counts latents, layers or channels and is no whole number above 0."""
+    for name, least in LEAST.items():
+        value = sizes.get(name, least)
+        if not isinstance(value, list) and (type(value) is not int or value < least):
+            raise ValueError(f"{name} must be a whole number of at least {least}; found {value!r}")
 
 
 def _recorded(name, value):

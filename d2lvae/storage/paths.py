@@ -56,9 +56,11 @@ def results_root(results_dir=""):
 
 
 def display_path(path):
-    """A path as people read it: from the project's folder on where it is inside, else whole."""
-    path, root = (pathlib.Path(os.path.realpath(place)) for place in (path, project_root()))
-    return path.relative_to(root).as_posix() if root in path.parents else str(path)
+    """A path as people read it: from the project's folder on where both it and they are inside."""
+    places = path, project_root(), pathlib.Path.cwd()
+    path, root, here = (pathlib.Path(os.path.realpath(place)) for place in places)
+    both_inside = root in path.parents and root in (here, *here.parents)
+    return path.relative_to(root).as_posix() if both_inside else str(path)
 
 
 def printable(text):

@@ -1,9 +1,12 @@
 """What a run depends on, taken from what is used, and the name of the folder of its results."""
 
+import inspect
 import platform
 import re
+import zlib
 
 from ..config import DEFAULTS, FACES, Config
+from ..engine.trial import check_shapes
 from .errors import ParameterError, RunError
 from .nets import describe
 
@@ -61,7 +64,9 @@ def _unusual(settings, nets, faces):
         if type(value) is str and name != "net" and value != STRINGS.get(name)
     ]
     weights = settings.get("own_weights", {})
-    return numbers + texts + [(f"{part}_weights", checksum) for part, checksum in weights.items()]
+    checksums = [(f"{part}_weights", checksum) for part, checksum in weights.items()]
+    source = settings.get("pixel_loss_source")
+    return numbers + texts + checksums + ([("source", source)] if source else [])
 
 
 def _word(value):
@@ -74,14 +79,19 @@ def settings_of(vae, images, config, discriminator=None):
     """What a run's numbers depend on, but for the machine: taken from what is used.
 
     What the original's recipe does not have is in it only if it is on.  RunError if a parameter
-    belongs to a discriminator that is not there; ParameterError for parameters that contradict each
-    other, the images or the nets.
+    belongs to a discriminator that is not there, or the nets or losses do not fit the images;
+    ParameterError for parameters that contradict each other, the images or the nets.
     """
     config.check_notebook()
     check_images(images, config)
     check_nets(vae, discriminator, config)
+    own_loss = config.pixel_loss if callable(config.pixel_loss) else None
+    compares = config.learned_loss != "adversarial" and discriminator is not None
+    check_shapes(vae, discriminator, own_loss, compares, images.image_shape)
     settings = {name: getattr(config, name) for name in TRAINING}
-    settings["pixel_loss"] = getattr(config.pixel_loss, "__name__", config.pixel_loss)
+    settings["pixel_loss"] = getattr(own_loss, "__name__", config.pixel_loss)
+    source = source_checksum(own_loss)
+    settings.update({"pixel_loss_source": source} if source else {})
     settings.update(num_train=int(images.num_first), data=images.name, data_sha256=images.sha256())
     settings["vae"] = describe(vae)
     if discriminator is not None:
@@ -91,24 +101,41 @@ def settings_of(vae, images, config, discriminator=None):
     return {**settings, **on}
 
 
-def check_kinds(nets, config):
-    """Make sure that nets and parameters are of the kinds that `fit` takes.
+def source_checksum(function):
+    """A checksum of a function's own lines; None of none, and where they are in no file or cell.
 
-    `nets` are two pairs, of the VAE and the discriminator or None, each with the class that it must
-    be derived from.  TypeError for another kind; ParameterError if features are to be compared, and
-    the discriminator has none.
+    Two losses of one name have folders of their own with it, and no training goes on with another.
     """
-    for net, kind in nets:
-        if net is not None and not isinstance(net, kind):
-            raise TypeError(
-                f"{type(net).__name__} is no d2lvae.{kind.__name__}: derive its class from it"
-            )
+    try:
+        return f"{zlib.crc32(inspect.getsource(function).encode()):08x}"
+    except (OSError, TypeError):
+        return None
+
+
+def check_kinds(given, config):
+    """Make sure that nets, images and parameters are of the kinds that `fit` takes.
+
+    `given` are pairs of the VAE, the discriminator or None, and the images, each with the class
+    that it must be of.  TypeError for another kind, or a VAE with a `hybrid_forward` of its own,
+    which no training would use; ParameterError if features are to be compared, and the
+    discriminator has none.
+    """
+    for one, kind in given:
+        if one is not None and not isinstance(one, kind):
+            how = "make one of the arrays" if kind.__name__ == "ImageSet" else "derive its class"
+            raise TypeError(f"{type(one).__name__} is no d2lvae.{kind.__name__}: {how} from it")
+    vae, kind = given[0]
+    if type(vae).hybrid_forward is not kind.hybrid_forward:
+        raise TypeError(
+            f"{type(vae).__name__}.hybrid_forward would not be used: training calls `encode`, "
+            "`reparameterize` and `decode`. Override these instead"
+        )
     if not isinstance(config, Config):
         raise TypeError(
             f"config must be a d2lvae.Config; found {type(config).__name__}. "
             "Config.from_dict makes one from a dict"
         )
-    discriminator = nets[1][0]
+    discriminator = given[1][0]
     compares = discriminator is not None and config.learned_loss != "adversarial"
     if compares and not hasattr(discriminator, "features"):
         raise ParameterError(
@@ -125,6 +152,9 @@ def check_images(images, config):
     """
     mend = "run the cell that loads the images again, or give the parameter that fits them"
     limit, number, given = config.num_train, len(images.train), config.given
+    if not given:  # a Config by hand: what is not the default was meant
+        meant = {name: getattr(config, name) for name in ("data", "image_size")}
+        given = {name: value for name, value in meant.items() if value != DEFAULTS[name]}
     is_whole = images.num_first == 0 and limit >= number  # the first of so many are all
     if limit != images.num_first and not is_whole and (limit or "num_train" in given):
         kind = "the first ones" if images.num_first else "all of a set"
@@ -151,8 +181,11 @@ def check_nets(vae, discriminator, config):
     parameter without one.
     """
     for net, names in ((vae, OF_VAE), (discriminator, OF_DISC)):
-        for name, own in names.items() if net is not None else ():
-            wanted, found = getattr(config, name), net.config.get(own, STRINGS.get(own))
+        for name, own in names.items():
+            wanted = getattr(config, name)
+            if net is None and wanted is not None:
+                raise RunError(f"{name} is {wanted!r}, but this experiment has no discriminator")
+            found = wanted if net is None else net.config.get(own, STRINGS.get(own))
             if None not in (wanted, found) and wanted != found:
                 raise ParameterError(
                     f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the "

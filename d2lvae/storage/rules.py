@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import pathlib
 import typing
 
 import numpy as np
@@ -29,8 +30,9 @@ class Rule(typing.NamedTuple):
         return value
 
     def plain(self, value):
-        """A value as Python's own; a whole number serves as a float."""
+        """A value as Python's own; a whole number serves as a float, a path as its text."""
         value = value.item() if isinstance(value, np.generic) else value
+        value = str(value) if isinstance(value, pathlib.PurePath) else value
         is_whole = self.kind is float and type(value) is int and abs(value) < 10**300
         return float(value) if is_whole else value
 

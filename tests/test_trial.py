@@ -1,0 +1,161 @@
+"""What does not fit is named before any work: nets, losses, images, and parameters by hand."""
+
+import pathlib
+
+import d2lvae
+import numpy as np
+import pytest
+from d2lvae import losses
+from d2lvae.storage.records import run_name
+from helpers import fit, run_folder, settings_of
+from mxnet.gluon import nn
+
+
+class OwnVAE(d2lvae.VAE):
+    """An encoder and a decoder that give as many numbers as one likes."""
+
+    def __init__(self, num_codes=4, num_pixels=784, num_latents=2, image_shape=(1, 28, 28)):
+        sizes = dict(num_codes=num_codes, num_pixels=num_pixels)
+        super().__init__(num_latents, image_shape, **sizes)
+        with self.name_scope():
+            self.encoder, self.decoder = nn.Dense(num_codes), nn.Dense(num_pixels)
+
+
+class OwnDisc(d2lvae.Discriminator):
+    """As many logits for each image as one likes."""
+
+    def __init__(self, num_logits=1, image_shape=(1, 28, 28)):
+        super().__init__(image_shape, num_logits=num_logits)
+        with self.name_scope():
+            self.body = nn.Dense(num_logits)
+
+    def features(self, images):
+        return self.body(images).reshape((-1,)).slice_axis(axis=0, begin=0, end=1)
+
+
+def batch_mean(logits, images):
+    return losses.bce(logits, images).mean()
+
+
+def each_pixel(logits, images):
+    return (logits.sigmoid() - images).abs()
+
+
+def by_numpy(logits, images):
+    return logits.asnumpy() - images
+
+
+@pytest.mark.parametrize(
+    "vae, disc, changes, message",
+    [
+        (lambda: OwnVAE(2), None, {}, "OwnVAE's encoder.*expected the shape 3 x 4 .*found 3 x 2"),
+        (lambda: OwnVAE(3), None, {}, "OwnVAE's encoder.*cannot be computed"),
+        (lambda: OwnVAE(4, 700), None, {}, "OwnVAE's decoder.*expected the shape 3 x 1 x 28 x 28"),
+        (
+            lambda: OwnVAE(image_shape=(1, 8, 8), num_pixels=64),
+            None,
+            {},
+            "this OwnVAE takes images of 1 x 8 x 8, but these are of 1 x 28 x 28: make it with",
+        ),
+        (OwnVAE, lambda: OwnDisc(3), {}, "OwnDisc's logits: expected the shape 3 .*found 9"),
+        (OwnVAE, OwnDisc, {"learned_loss": "features"}, "features: .*3 x ... .*found 1"),
+        (OwnVAE, None, {"pixel_loss": batch_mean}, "batch_mean: expected .*3 x ... .*found 1"),
+        (OwnVAE, None, {"pixel_loss": by_numpy}, "by_numpy: .*found what cannot be compiled"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_any_work(config, tiny, vae, disc, changes, message):
+    disc = disc and disc()
+    with pytest.raises(d2lvae.RunError, match=message):
+        fit(vae(), tiny, {**config, **changes}, disc)
+    assert not pathlib.Path(config["results_dir"]).exists()
+
+
+def test_a_loss_of_each_pixel_is_summed(config, tiny):
+    run = fit(OwnVAE(), tiny, {**config, "pixel_loss": each_pixel, "epochs": 1})
+    assert 100 < run.history[0]["pixel_loss"] < 784
+
+
+def test_losses_of_one_name_have_folders_of_their_own(config, tiny, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    folders = []
+    for module, power in (("first_loss", "abs"), ("second_loss", "square")):
+        code = f"def mine(logits, images):\n    return (logits.sigmoid() - images).{power}()\n"
+        (tmp_path / f"{module}.py").write_text(code)
+        loss = __import__(module).mine
+        folders.append(run_folder(OwnVAE(), tiny, {**config, "pixel_loss": loss}))
+    assert folders[0] != folders[1] and "_mine_2_num_train_200_source_" in folders[0].name
+    again = __import__("first_loss").mine
+    assert run_folder(OwnVAE(), tiny, {**config, "pixel_loss": again}) == folders[0]
+    settings = settings_of(OwnVAE(), tiny, config)
+    assert "pixel_loss_source" not in settings and "source" not in run_name(settings)
+
+
+def test_a_forward_of_ones_own_is_refused_since_training_calls_the_parts(config, tiny):
+    class Black(OwnVAE):
+        def hybrid_forward(self, F, images):
+            logits, mean, log_var = super().hybrid_forward(F, images)
+            return logits * 0, mean, log_var
+
+    with pytest.raises(TypeError, match="Black.hybrid_forward would not be used"):
+        fit(Black(), tiny, config)
+
+
+def test_arrays_are_no_image_set(config, tiny, small_vae):
+    with pytest.raises(TypeError, match="ndarray is no d2lvae.ImageSet"):
+        fit(small_vae(), tiny.train, config)
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"data": "mnist"}, d2lvae.ParameterError, "data is 'mnist', but these images are drawn"),
+        ({"disc_num_hiddens": 8}, d2lvae.RunError, "disc_num_hiddens is 8, but .* no discrim"),
+    ],
+)
+def test_parameters_by_hand_are_compared_with_what_is_used(
+    config, tiny, small_vae, changes, error, message
+):
+    with pytest.raises(error, match=message):
+        fit(small_vae(), tiny, {**config, **changes})
+
+
+def test_a_size_by_hand_is_compared_with_the_faces(config, tiny_faces):
+    vae = d2lvae.DenseVAE(2, 1, 8, tiny_faces.image_shape)
+    with pytest.raises(d2lvae.ParameterError, match="image_size is 128, but"):
+        fit(vae, tiny_faces, {**config, "num_train": 0, "image_size": 128})
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: d2lvae.ConvVAE(num_latents=0), "num_latents .* at least 1; found 0"),
+        (lambda: d2lvae.DenseVAE(-3), "num_latents .* found -3"),
+        (lambda: d2lvae.DenseVAE("8"), "num_latents .* found '8'"),
+        (lambda: d2lvae.DenseVAE(num_layers=1.5), "num_layers .* at least 0; found 1.5"),
+        (lambda: d2lvae.ConvDisc(0), "base_channels .* found 0"),
+        (lambda: d2lvae.DenseLogReg(num_hiddens=0), "num_hiddens .* found 0"),
+        (lambda: d2lvae.DenseVAE(image_shape=(28, 28)), r"image_shape must be \(C, H, W\)"),
+        (lambda: d2lvae.DenseVAE(image_shape=(1, 28, 0)), "W must be .* found 0"),
+    ],
+)
+def test_a_net_of_no_size_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_path_is_a_results_folder(tmp_path):
+    assert d2lvae.Config(results_dir=tmp_path).results_dir == str(tmp_path)
+
+
+def test_a_loop_over_runs_can_see_that_one_was_stopped(config, tiny, small_vae, monkeypatch):
+    assert fit(small_vae(), tiny, config).finished
+    monkeypatch.setattr(d2lvae.runs.training, "train", lambda *arguments: False)
+    assert not fit(small_vae(), tiny, {**config, "seed": 1}).finished
+
+
+def test_interpolation_is_from_one_image_to_one(small_vae):
+    vae = small_vae()
+    d2lvae.initialize(vae, 0)
+    two = np.zeros((2, 1, 28, 28), np.float32)
+    with pytest.raises(ValueError, match="give one image at each end; found 2 and 2"):
+        vae.interpolate(two, two)
