@@ -52,7 +52,7 @@ class Run:
         return self.metrics["finished"]
 
 
-def fit(vae, images, config, discriminator=None, progress=None):
+def fit(vae, images, config, discriminator=None):
     """Train, and leave a folder of results; Ctrl-C ends it early and keeps what was learned.
 
     Nets without weights get Xavier weights drawn from the random seed; so do those that still have
@@ -69,8 +69,6 @@ def fit(vae, images, config, discriminator=None, progress=None):
         `batch_size` is all workers' together.
     discriminator : Discriminator, optional
         Trained along; by default its adversarial loss, times `disc_weight`, joins the VAE's loss.
-    progress : callable, optional
-        Called after each minibatch with its number of images.
 
     Returns
     -------
@@ -109,7 +107,7 @@ def fit(vae, images, config, discriminator=None, progress=None):
             weights.begin(nets, settings["seed"], own, quiet=config.resume or group.rank > 0)
             pixel_loss = config.pixel_loss if callable(config.pixel_loss) else None
             step = training.make_step(vae, discriminator, settings, pixel_loss, group.add_up)
-            return _train(step, images, settings, history, folder, config.resume, group, progress)
+            return _train(step, images, settings, history, folder, config.resume, group)
 
 
 def run_folder(vae, images, config, discriminator=None):
@@ -123,7 +121,7 @@ def reconstruct(vae, images):
     return codes.decode(vae, codes.encode(vae, images))
 
 
-def _train(step, images, settings, history, folder, resume, group, progress):
+def _train(step, images, settings, history, folder, resume, group):
     """What :func:`fit` does once all processes agree and the folder is nobody else's."""
     made_with = {"processor_threads": threads.settings(), "workers": group.size}
     if group.rank == 0:
@@ -145,11 +143,9 @@ def _train(step, images, settings, history, folder, resume, group, progress):
         return png.one_png([figures.show_history(curve, title, settings["epochs"]), drawn])
 
     means = lambda found, number: training.mean_losses(found, number / group.size, step.weights)
-    about = settings["epochs"], len(images.train), means, None if progress else draw, group.rank
+    about = settings["epochs"], len(images.train), means, draw, group.rank
     with reporting(history, *about) as report:
-        finished = training.train(
-            step, images.train, settings, history, keep, report, group, progress
-        )
+        finished = training.train(step, images.train, settings, history, keep, report, group)
     if group.size > 1:  # BatchNorm's statistics are each worker's own
         for trainer in step.trainers.values():
             set_weights(trainer.net, group.broadcast(get_weights(trainer.net)))

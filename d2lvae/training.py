@@ -80,7 +80,7 @@ def learn(step, images, group=SINGLE, alone=False):
     return found if group.counts else {name: loss * 0 for name, loss in found.items()}
 
 
-def train(step, images, settings, history, on_epoch, report=None, group=SINGLE, on_batch=None):
+def train(step, images, settings, history, on_epoch, report=None, group=SINGLE):
     """Train from the epoch after those in `history` up to `settings['epochs']`.
 
     Losses stay on the device and are read once an epoch.  Ctrl-C ends the loop after the minibatch.
@@ -101,8 +101,6 @@ def train(step, images, settings, history, on_epoch, report=None, group=SINGLE, 
         What a person sees of it, see :mod:`d2lvae.engine.progress`; by default nothing.
     group : ProcessGroup
         The processes that train together.
-    on_batch : callable, optional
-        Called after each minibatch with its number of images.
 
     Returns
     -------
@@ -124,8 +122,6 @@ def train(step, images, settings, history, on_epoch, report=None, group=SINGLE, 
                 if len(found) > 16:
                     found[-16]["kl"].wait_to_read()  # a GPU's queue grows no further
                 report.batch(len(batch), found[-1])
-                if on_batch is not None:
-                    on_batch(len(batch))
                 if group.is_stopping():
                     mx.nd.waitall()
                     return False

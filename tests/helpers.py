@@ -9,8 +9,8 @@ def config_of(parameters):
     return d2lvae.Config.from_dict(parameters)
 
 
-def fit(vae, images, parameters, discriminator=None, progress=None):
-    return runs.fit(vae, images, config_of(parameters), discriminator, progress)
+def fit(vae, images, parameters, discriminator=None):
+    return runs.fit(vae, images, config_of(parameters), discriminator)
 
 
 def settings_of(vae, images, parameters, discriminator=None):

@@ -137,12 +137,6 @@ def test_an_interrupted_training_leaves_no_image_on_the_page(page):
     assert len(page.shown) == 1 and page.shown[0][-1] == {"text/plain": ""}
 
 
-def test_who_follows_by_himself_gets_no_images(config, tiny, small_vae, page):
-    heard = []
-    fit(small_vae(), tiny, config, progress=heard.append)
-    assert page.shown == [] and sum(heard) == 2 * len(tiny.train)
-
-
 def test_other_workers_say_nothing(capfd):
     with progress.reporting([RECORD], 8, 100, dict, rank=1) as report:
         report.batch(1, 1.0)

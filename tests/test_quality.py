@@ -1,14 +1,17 @@
 """`evaluate`: what is measured, where it is written, and what is left alone."""
 
 import json
+import os
+import signal
 
 import d2lvae
 import mxnet as mx
 import numpy as np
 import pytest
-from d2lvae import data, losses
+from d2lvae import data, losses, training
 from d2lvae.evaluation import classifier, metrics, quality
 from d2lvae.storage.records import RunError
+from d2lvae.training import learn
 from helpers import fit
 
 
@@ -22,24 +25,24 @@ def few(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def unmeasured(config, tiny, small_vae):
+def unmeasured(config, tiny, small_vae, monkeypatch):
     """A run as `fit` leaves it once measuring is no longer its work."""
 
     def train(epochs=1, images=tiny, stop=False, **parameters):
-        net = small_vae()
-        stopping = (lambda number: mx.nd.waitall()) if not stop else _ctrl_c
-        run = fit(net, images, {**config, "epochs": epochs, **parameters}, progress=stopping)
+        with monkeypatch.context() as patch:
+            if stop:
+                patch.setattr(training, "learn", _ctrl_c)
+            run = fit(small_vae(), images, {**config, "epochs": epochs, **parameters})
         assert not {"validation", "quality"} & set(run.metrics)
         return run
 
     return train
 
 
-def _ctrl_c(number):
-    import os
-    import signal
-
+def _ctrl_c(*arguments):
+    """A step, and Ctrl-C in it."""
     os.kill(os.getpid(), signal.SIGINT)
+    return learn(*arguments)
 
 
 @pytest.mark.parametrize("stop", [False, True])
