@@ -181,11 +181,8 @@ def check_nets(vae, discriminator, config):
     parameter without one.
     """
     for net, names in ((vae, OF_VAE), (discriminator, OF_DISC)):
-        for name, own in names.items():
-            wanted = getattr(config, name)
-            if net is None and wanted is not None:
-                raise RunError(f"{name} is {wanted!r}, but this experiment has no discriminator")
-            found = wanted if net is None else net.config.get(own, STRINGS.get(own))
+        for name, own in names.items() if net is not None else ():
+            wanted, found = getattr(config, name), net.config.get(own, STRINGS.get(own))
             if None not in (wanted, found) and wanted != found:
                 raise ParameterError(
                     f"{name} is {wanted!r}, but this {type(net).__name__} has {found!r}: run the "
