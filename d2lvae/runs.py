@@ -15,7 +15,7 @@ from .discriminators import Discriminator
 from .engine import threads
 from .engine.process_group import process_group
 from .engine.progress import reporting
-from .storage import checkpoints, codes, folders, png, records, results, weights
+from .storage import agreement, checkpoints, codes, folders, png, records, results, weights
 from .storage.nets import get_weights, save_net, set_weights
 from .vae import VAE
 
@@ -91,7 +91,7 @@ def fit(vae, images, config, discriminator=None):
         With `kvstore` 'dist_sync': a DMLC_* variable is missing or wrong.
     """
     given = (vae, VAE), (discriminator, Discriminator), (images, ImageSet)
-    records.check_kinds(given, config)
+    agreement.check_kinds(given, config)
     settings, history = records.settings_of(vae, images, config, discriminator), []
     nets = {name: net for name, net in (("vae", vae), ("disc", discriminator)) if net is not None}
     own = weights.own_weights(nets, config.resume)
@@ -102,7 +102,7 @@ def fit(vae, images, config, discriminator=None):
     kept = lambda: folders.kept(history, settings["epochs"])
     with process_group(config, kept) as group, weights.remembered(nets, own):
         compared = {**settings, "resume": config.resume, "version": __version__}
-        records.check_same_config(group, compared)
+        agreement.check_same_config(group, compared)
         with folders.folder_lock(folder) if group.rank == 0 else contextlib.nullcontext():
             weights.begin(nets, settings["seed"], own, quiet=config.resume or group.rank > 0)
             pixel_loss = config.pixel_loss if callable(config.pixel_loss) else None

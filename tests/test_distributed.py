@@ -22,7 +22,7 @@ from d2lvae.config import ParameterError
 from d2lvae.distributed import cluster, launcher, process_group
 from d2lvae.engine.operators import unit_images
 from d2lvae.engine.process_group import SINGLE, ProcessGroup
-from d2lvae.storage import records, weights
+from d2lvae.storage import agreement, weights
 from d2lvae.storage.checkpoints import get_state, set_state
 from d2lvae.storage.files import read_arrays
 from d2lvae.training import make_step
@@ -335,15 +335,15 @@ def test_workers_about_to_train_different_things_are_refused(config):
     settings = {"batch_size": 64, "lr": 1e-3}
     other = Pretended(lambda mine: ["elsewhere", {**mine[1], "lr": 2e-3}])
     with pytest.raises(
-        records.RunError,
+        agreement.RunError,
         match=r"worker 1 on elsewhere is about to train something else .*\(lr 0.002 there, 0.001 on worker 0\)",
     ):
-        records.check_same_config(other, settings)
-    records.check_same_config(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings)
+        agreement.check_same_config(other, settings)
+    agreement.check_same_config(Pretended(lambda mine: ["elsewhere", dict(mine[1])]), settings)
     with pytest.raises(
         ParameterError, match="batch_size must be at least the number of workers, 2, .* found 1"
     ):
-        records.check_same_config(other, {"batch_size": 1})
+        agreement.check_same_config(other, {"batch_size": 1})
 
 
 def test_who_waits_too_long_says_for_what_and_ends(monkeypatch, capfd):

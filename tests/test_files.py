@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from d2lvae import training
 from d2lvae.storage import files, png
-from d2lvae.storage.records import RunError
+from d2lvae.storage.errors import RunError
 from PIL import Image
 
 

@@ -10,9 +10,9 @@ from d2lvae import data as datasets
 from d2lvae import runs, training
 from d2lvae.config import Config, ParameterError
 from d2lvae.storage import files, folders
+from d2lvae.storage.errors import RunError
 from d2lvae.storage.files import CheckpointError
 from d2lvae.storage.nets import get_weights
-from d2lvae.storage.records import RunError
 from helpers import fit
 from mxnet.gluon import nn
 

@@ -19,7 +19,7 @@ from d2lvae import config as parameters
 from d2lvae import losses
 from d2lvae.evaluation import study
 from d2lvae.sources import synthetic_digits
-from d2lvae.storage import records
+from d2lvae.storage import agreement, records
 from d2lvae.training import minibatches
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -147,8 +147,8 @@ def test_its_parameters_are_known_typed_and_explained(path):
     lines = first.source.splitlines()
     assert len(lines) <= 18 and max(map(len, lines)) <= 88
     assert path.stem in OTHERS or "# Further settings" in lines
-    has_disc = any(name in inferred for name in records.OF_DISC)
-    assert has_disc or not {"disc_weight", *records.OF_DISCRIMINATORS} & set(inferred)
+    has_disc = any(name in inferred for name in agreement.OF_DISC)
+    assert has_disc or not {"disc_weight", *agreement.OF_DISCRIMINATORS} & set(inferred)
 
 
 def cell_with(stem, words):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from d2lvae import data, losses, training
 from d2lvae.evaluation import classifier, metrics, quality
-from d2lvae.storage.records import RunError
+from d2lvae.storage.errors import RunError
 from d2lvae.training import learn
 from helpers import fit
 

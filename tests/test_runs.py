@@ -18,9 +18,11 @@ from d2lvae.data import ImageSet
 from d2lvae.engine import threads
 from d2lvae.evaluation import metrics as measures
 from d2lvae.storage import checkpoints, files, paths
+from d2lvae.storage.agreement import OF_DISCRIMINATORS
+from d2lvae.storage.errors import RunError
 from d2lvae.storage.files import CheckpointError
 from d2lvae.storage.nets import get_weights, load_net, set_weights
-from d2lvae.storage.records import OF_DISCRIMINATORS, RunError, run_name
+from d2lvae.storage.records import run_name
 from helpers import fit, run_folder, settings_of
 from PIL import Image
 

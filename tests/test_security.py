@@ -20,7 +20,7 @@ from d2lvae import config as parameters
 from d2lvae import data as datasets
 from d2lvae.evaluation import classifier, study
 from d2lvae.sources import image_folder, mnist
-from d2lvae.storage import checkpoints, files, records
+from d2lvae.storage import checkpoints, errors, files
 from d2lvae.storage.files import CheckpointError
 from PIL import Image
 
@@ -187,7 +187,7 @@ def test_a_bomb_in_any_path_runs_nothing(
     with pytest.raises(CheckpointError, match="checkpoint.npz.*checkpoint_previous.npz"):
         helpers.fit(small_vae(), tiny, {**config, "resume": True})
     (folder / "metrics.json").write_bytes(content)
-    with pytest.raises(records.RunError, match="metrics.json"):
+    with pytest.raises(errors.RunError, match="metrics.json"):
         helpers.fit(small_vae(), tiny, config)
     (tmp_path / "MNIST.json").write_bytes(content)
     with pytest.raises(ValueError, match="MNIST.json"):
