@@ -8,6 +8,7 @@ import sys
 
 import nbformat
 import pytest
+from d2lvae.storage import paths
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "mnist_densevae_bce.ipynb"
@@ -130,3 +131,11 @@ def test_an_executed_notebook_is_what_jupyterlab_would_write(tmp_path):
         "kernelspec",
         "language_info",
     }
+
+
+def test_paths_are_shown_whole_from_outside_the_project(tmp_path, monkeypatch):
+    inside = paths.ROOT / "results" / "own"
+    monkeypatch.chdir(paths.ROOT / "notebooks")
+    assert paths.display_path(inside) == "results/own"
+    monkeypatch.chdir(tmp_path)
+    assert paths.display_path(inside) == str(inside)
