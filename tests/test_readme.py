@@ -736,19 +736,28 @@ def test_what_is_said_of_the_long_runs():
         )
         for key in ("psnr", "ssim"):
             assert learned[key] > max(found[n][key] for n in as_long if "features" not in n)
-        assert learned["gmsd"] < plain["gmsd"]
+        assert learned["gmsd"] < plain["gmsd"] and learned["kid"] < plain["kid"]
         if tells is None:  # of seed 2
             continue
-        assert learned["gmsd"] < tells["gmsd"]
         gain, most = (
             one["edge_gradient_ratio"] - plain["edge_gradient_ratio"] for one in (learned, tells)
         )
         shares.append(gain / most)
-    assert shares == pytest.approx([2 / 3, 2 / 5], abs=0.03)  # as the page says
+    assert shares == pytest.approx([0.7, 0.4], abs=0.03)  # as the page says
+    assert f"({features['gmsd']:.4f} against {adversarial['gmsd']:.4f})" in STUDY_PAGE
+    assert found["features, seed 1"]["gmsd"] < found["adversarial, seed 1"]["gmsd"]
     for seed in (", seed 1", ", seed 2"):
         near, far = (found[name + seed]["kid_codes"] for name in ("features", "alone"))
         assert near < far and f"{near:.3f} against {far:.3f} with{seed[1:]}" in STUDY_PAGE
-    assert f"with seed 0 they are at {alone['kid_codes']:.3f}" in STUDY_PAGE
+    for one in (alone, features):
+        assert f"With seed 0 both are at {one['kid_codes']:.3f}" in STUDY_PAGE
+    prior = {
+        name: sorted(found[name + seed]["kid_prior"] for seed in ("", ", seed 1", ", seed 2"))
+        for name in ("features", "alone")
+    }
+    low, high = (f"{prior['features'][i]:.2f}" for i in (0, -1))
+    theirs = " to ".join(f"{prior['alone'][i]:.2f}" for i in (0, -1))
+    assert f"between {low} and {high}, against {theirs} of the plain VAE" in STUDY_PAGE
     short, short_features = found["alone, short"], found["features, short"]
     for key in ("gmsd", "kid", "kid_codes"):  # nearer by every measure, samples from the codes, too
         assert short_features[key] < short[key]
@@ -766,10 +775,11 @@ def test_what_is_said_of_the_stumbles():
         table = np.genfromtxt(path, delimiter=",", names=True)
         histories.append((table["feature_loss"], table["disc_loss"]))
     for _, loss in histories:
-        assert np.median(loss) < 0.001 and 3 < (loss[1:] > 0.1).sum() < 7 and loss[1:].max() < 0.8
+        assert np.median(loss) < 0.001 and 1 < (loss[1:] > 0.1).sum() < 7 and loss[1:].max() < 0.8
     (first, _), (second, loss), (third, of_third) = histories
     assert loss[1:].argmax() + 1 == 9 and second[10:].max() < 280
     assert f"from {second[8]:.0f} to {second[10]:.0f} nats" in STUDY_PAGE
+    assert histories[0][1][1:].max() < 0.2  # which hardly stumbled
     assert f"it was {second[19]:.0f} nats there, and {first[19]:.0f} with seed 0" in STUDY_PAGE
     assert of_third[2:].argmax() + 2 == 40 and of_third[2:39].argmax() + 2 == 16
     assert f"fell from {third[15]:.0f} to {third[17]:.0f} nats" in STUDY_PAGE
