@@ -90,6 +90,18 @@ def test_losses_of_one_name_have_folders_of_their_own(config, tiny, tmp_path, mo
     assert "pixel_loss_source" not in settings and "source" not in run_name(settings)
 
 
+def test_a_run_is_not_measured_with_a_loss_that_has_changed(config, tiny, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "def mine(logits, images):\n    return (logits.sigmoid() - images).{}()\n"
+    (tmp_path / "one_loss.py").write_text(code.format("abs"))
+    (tmp_path / "other_loss.py").write_text(code.format("square"))
+    one, other = (__import__(name).mine for name in ("one_loss", "other_loss"))
+    run = fit(OwnVAE(), tiny, {**config, "epochs": 1, "pixel_loss": one})
+    with pytest.raises(d2lvae.RunError, match="the lines of mine have changed"):
+        d2lvae.evaluate(run, tiny, other)
+    assert "quality" not in run.metrics and "SSIM" in d2lvae.evaluate(run, tiny, one).index
+
+
 def test_a_forward_of_ones_own_is_refused_since_training_calls_the_parts(config, tiny):
     class Black(OwnVAE):
         def hybrid_forward(self, F, images):
@@ -129,6 +141,14 @@ def test_parameters_by_hand_are_compared_with_the_images(config, tiny, tiny_face
 def test_a_net_of_no_size_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_size_of_ones_own_may_be_called_like_an_axis():
+    class Own(d2lvae.Discriminator):
+        def __init__(self, C=0.5, image_shape=(1, 4, 4)):
+            super().__init__(image_shape, C=C)
+
+    assert Own().config["C"] == 0.5
 
 
 def test_a_path_is_a_results_folder(tmp_path):

@@ -17,6 +17,7 @@ from ..storage.errors import RunError
 from ..storage.files import read_arrays, read_json
 from ..storage.nets import get_weights
 from ..storage.readme import run_readme
+from ..storage.records import source_checksum
 from ..storage.results import write_text
 from ..storage.weights import spawn_seeds
 from . import classifier, metrics
@@ -67,6 +68,9 @@ def evaluate(run, images, pixel_loss=None):
             f"found {getattr(pixel_loss, '__name__', pixel_loss)}: "
             f"evaluate(run, images, pixel_loss={name})"
         )
+    found = source_checksum(pixel_loss)
+    if found != settings.get("pixel_loss_source", found):  # the package's own have none
+        raise RunError(f"the lines of {name} have changed since this run was trained with it")
     _check_images(run, images)
     _check_not_continued(run)
     is_here = run.folder.is_dir()  # not where another machine's worker has written it
@@ -109,13 +113,12 @@ def _check_weights(run):
 
 def _check_not_continued(run):
     """Make sure that a stopped run has not come to its end since: its folder has been moved."""
-    if not run.metrics["finished"] and (run.folder.parent / "metrics.json").is_file():
-        if not run.folder.is_dir():
-            raise RunError(
-                f"this run was stopped after {run.metrics['epochs_done']} epochs, and has been "
-                f"trained to its end since, into {run.folder.parent}: evaluate the run that `fit` "
-                "returned last"
-            )
+    is_stopped, place = not run.metrics["finished"], run.folder.parent
+    if is_stopped and not run.folder.is_dir() and (place / "metrics.json").is_file():
+        raise RunError(
+            f"this run was stopped after {run.metrics['epochs_done']} epochs, and has been trained "
+            f"to its end since, into {place}: evaluate the run that `fit` returned last"
+        )
 
 
 def _check_same_run(run):
@@ -241,11 +244,8 @@ def check_learning(run, images):
         for each in (run.reconstructions / 255, average)
     )
     first, last = (run.history[i]["pixel_loss"] if run.history else np.nan for i in (0, -1))
-    fallen = (
-        ""
-        if last < first or len(run.history) == 1
-        else "  NOTE: it has not fallen. Too few epochs, or lr too high?"
-    )
+    has_fallen = last < first or len(run.history) == 1
+    fallen = "" if has_fallen else "  NOTE: it has not fallen. Too few epochs, or lr too high?"
     nearer = (
         "" if error < 0.95 * blind else "  NOTE: no nearer. Too few epochs, or kl_weight too high?"
     )

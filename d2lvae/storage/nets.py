@@ -53,7 +53,7 @@ class Net(mx.gluon.HybridBlock):
         sizes = {name: _recorded(name, value) for name, value in sizes.items()}
         if len(self.image_shape) != 3:
             raise ValueError(f"image_shape must be (C, H, W); found {image_shape}")
-        _check_counts({**dict(zip("CHW", self.image_shape)), **sizes})
+        _check_counts({**sizes, **dict(zip("CHW", self.image_shape))})
         self.config = {"net": type(self).__name__, **sizes, "image_shape": list(self.image_shape)}
 
     def _check_names(self, sizes):
