@@ -155,9 +155,9 @@ def _train(step, images, settings, history, folder, resume, group):
 def _end(step, images, settings, history, finished, folder, made_with, group):
     """Write what the run leaves, in rank 0; the others are told."""
     work = folder / folders.UNFINISHED
-    run = Run(folder if finished else work, step.vae, history, None, None)
     originals = images.validation[:NUM_IMAGES]
-    run.reconstructions = reconstruct(step.vae, originals)
+    reconstructed, place = reconstruct(step.vae, originals), folder if finished else work
+    run = Run(place, step.vae, history, {}, reconstructed)
     codes.fit_codes(step.vae, images.train)
     if group.rank == 0:
         if not finished:

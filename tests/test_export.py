@@ -80,6 +80,11 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
         export.to_onnx(NETS["dense"](), tmp_path)
 
 
+def test_a_discriminator_is_refused(tmp_path):
+    with pytest.raises(export.ExportError, match="a DenseLogReg is no VAE"):
+        export.to_onnx(d2lvae.DenseLogReg(1, 8), tmp_path)
+
+
 def test_a_difference_that_is_no_number_is_not_written(tmp_path, monkeypatch):
     nothing = [np.array([np.nan], np.float32)] * 2
     monkeypatch.setattr(export, "_run", lambda *_: nothing)
@@ -133,7 +138,7 @@ def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch,
     [
         ("nowhere/vae.npz", r"nowhere/vae\.npz does not exist$"),
         ("nowhere", r"nowhere/vae\.npz does not exist$"),
-        ("disc.npz", "holds a DenseLogReg, not a VAE"),
+        ("disc.npz", "a DenseLogReg is no VAE"),
     ],
 )
 def test_the_command_names_the_file_that_it_cannot_use(tmp_path, monkeypatch, given, message):

@@ -1,6 +1,7 @@
 """What is recorded is what was used; what is finished stays; what is one's own is kept."""
 
 import json
+import re
 
 import d2lvae
 import mxnet as mx
@@ -139,7 +140,25 @@ def test_a_longer_runs_checkpoint_is_not_for_a_shorter_one(config, tiny, small_v
     fit(small_vae(), tiny, {**config, "epochs": 3})
     capsys.readouterr()
     assert len(fit(small_vae(), tiny, {**config, "epochs": 2, "resume": True}).history) == 2
-    assert "no checkpoint of these parameters" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no checkpoint of these parameters" in said
+    assert re.search("nearest run here, .*_bce_3_.*, differs: more epochs there", said)
+
+
+def test_resume_that_finds_none_names_the_nearest_run(config, tiny, small_vae, capsys):
+    """Of two runs that have been, it is the one with one other parameter."""
+    fit(small_vae(), tiny, {**config, "lr": 0.002, "kl_weight": 0.5})
+    fit(small_vae(), tiny, {**config, "lr": 0.003})
+    capsys.readouterr()
+    fit(small_vae(), tiny, {**config, "resume": True})
+    said = capsys.readouterr().out
+    assert re.search(r"nearest run here, .*lr_0.003.*, differs: lr 0.003 there, 0.001 here\.", said)
+    wider = d2lvae.DenseVAE(num_latents=4, num_layers=1, num_hiddens=16)
+    fit(wider, tiny, {**config, "lr": 0.003, "resume": True})
+    assert "differs: vae num_latents 3 there, 4 here.\n" in capsys.readouterr().out
+    many = {"lr": 0.004, "kl_weight": 0.25, "pixel_weight": 2.0, "batch_size": 8}
+    fit(small_vae(), tiny, {**config, **many, "resume": True})
+    assert "nearest" not in capsys.readouterr().out
 
 
 def test_weights_of_ones_own_are_kept_and_recorded(config, tiny, small_vae, capsys):

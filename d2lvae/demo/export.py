@@ -49,9 +49,11 @@ def to_onnx(vae, folder):
     Raises
     ------
     ExportError
-        The packages of the extra `onnx` are missing, or the numbers differ by more than
-        `TOLERANCE`; then nothing is written.
+        The net is no VAE, the packages of the extra `onnx` are missing, or the numbers differ by
+        more than `TOLERANCE`; then nothing is written.
     """
+    if not isinstance(vae, VAE):
+        raise ExportError(f"a {type(vae).__name__} is no VAE: give the net of a run's vae.npz")
     _import_extra()
     outputs = dict(zip(("mean", "log_var"), vae.encode(mx.sym.var("images"))))
     images = {"images": vae.decode(mx.sym.var("latents")).sigmoid()}
@@ -148,11 +150,6 @@ def main():
     path = given if given.suffix == ".npz" and not given.is_dir() else given / "vae.npz"
     try:
         vae = load_net(path)
-        if not isinstance(vae, VAE):
-            raise ExportError(
-                f"{path} holds a {type(vae).__name__}, not a VAE: give a run's folder, with its "
-                "vae.npz"
-            )
         files = to_onnx(vae, path.parent)
     except (ExportError, CheckpointError, OSError) as error:
         sys.exit(f"not exported: {error}")

@@ -22,7 +22,6 @@ from .. import __version__, data, discriminators, runs, vae
 from ..config import Config
 from ..engine.progress import wrapped
 from ..storage import codes, paths, png
-from ..storage.codes import fit_codes
 from ..storage.files import read_json
 from ..storage.nets import load_net
 from ..storage.results import is_finished, write_text
@@ -136,11 +135,9 @@ def measure_all(images, folders):
     def measures(reconstructed, samples=None):
         sets = {"kid": reconstructed, **(samples or {})}
         distances = quality.kernel_distances(judge, originals, sets)
-        return {**metrics.per_image(originals, reconstructed), **_as_arrays(distances)}
+        return {**metrics.per_image(originals, reconstructed), **distances}
 
     def measures_of(net):
-        if net.codes is None:  # trained by d2lvae 0.1.0
-            fit_codes(net, images.train)
         samples = {**quality.samples_of(net), "kid_prior_batch": _by_batch_statistics(net)}
         return measures(runs.reconstruct(net, originals), samples)
 
@@ -156,10 +153,6 @@ def measure_all(images, folders):
         name: {key: np.stack([one[key] for one in each]) for key in each[0]}
         for name, each in found.items()
     }
-
-
-def _as_arrays(numbers):
-    return {name: np.float64(number) for name, number in numbers.items()}
 
 
 def _by_batch_statistics(net):
@@ -220,8 +213,6 @@ def samples(images, folders, num_images=5):
     seed, found = min(seed for _, seed in folders), {}
     for name in dict.fromkeys(name for name, _ in folders):
         net = load_net(folders[name, seed] / "vae.npz")
-        if net.codes is None:
-            fit_codes(net, images.train)
         for place, drawn in codes.samples(net, num_images).items():
             found[f"{name},\n{place}"] = drawn
     return found

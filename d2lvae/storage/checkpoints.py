@@ -3,6 +3,7 @@
 The last but one checkpoint stays beside the last: a damaged one costs an epoch, not the training.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -42,16 +43,22 @@ def epochs_kept(folder, config, usual):
 
     -1 if none can be read.  Parameters are as for :func:`load_checkpoint`.
     """
-    found = -1
+    found = differences(folder, config, usual)
+    return max((number for number, differing in found if not differing), default=-1)
+
+
+def differences(folder, config, usual):
+    """The epochs that a folder's checkpoints hold, and the settings that are not `config`'s.
+
+    A pair of each checkpoint that can be read; `epochs` does not count as a setting.
+    """
+    found = []
     for name in (LATEST, PREVIOUS):
-        try:
+        with contextlib.suppress(Exception):  # a damaged file is looked at when it is to be used
             path = regular_file(pathlib.Path(folder) / name)
             with np.load(path, allow_pickle=False) as file:
                 record = json.loads(file["record"].tobytes().decode())
-            if not _differing(record, config, usual):
-                found = max(found, len(record["history"]))
-        except Exception:  # a damaged file is looked at when it is to be used
-            continue
+            found.append((len(record["history"]), _differing(record, config, usual)))
     return found
 
 
@@ -104,12 +111,21 @@ def _differing(record, config, usual):
     """The settings in a checkpoint's record that are not those of `config`, but for `epochs`."""
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise CheckpointError("it is no checkpoint, as it names no configuration")
-    there, here = {**(usual or {}), **record["config"]}, {**(usual or {}), **config}
+    there, here = (_flat({**(usual or {}), **each}) for each in (record["config"], config))
     return [
-        f"{name} {there.get(name)!r} there, {here.get(name)!r} here"
+        f"{name} {there.get(name)!s:.16} there, {here.get(name)!s:.16} here"
         for name in sorted({*there, *here} - {"epochs"})
         if there.get(name) != here.get(name)
     ]
+
+
+def _flat(config):
+    """A configuration with each net's sizes beside the other settings, as 'vae num_latents'."""
+    flat = {}
+    for name, value in config.items():
+        nested = value if isinstance(value, dict) else {}
+        flat.update({f"{name} {key}": each for key, each in nested.items()} or {name: value})
+    return flat
 
 
 def made_with(record):

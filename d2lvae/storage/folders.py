@@ -177,20 +177,35 @@ def resume(step, settings, history, folder, group):
         checkpoints.set_state(step, group.broadcast(arrays), record["steps"])
         history.extend(record["history"])
     made_with = record and checkpoints.made_with(record)
-    if group.rank == 0:
+    if group.rank == 0 and made_with:
         say_resumed(made_with, len(history), settings["epochs"], group.size)
+    elif group.rank == 0:
+        print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")
+        print(nearest(folder, settings), end="", flush=True)
     return made_with
+
+
+def nearest(folder, settings):
+    """A line on the run beside this one that fewest settings keep from being gone on with.
+
+    '' if none is there, or more than three keep it.
+    """
+    found = [
+        (len(differing), path.name, differing or ["more epochs there"])
+        for path in folder.parent.iterdir()
+        for place in (path, path / UNFINISHED)
+        for _, differing in checkpoints.differences(place, settings, OPTIONAL)
+    ]
+    number, name, differing = min(found, default=(4, None, None))
+    return f"The nearest run here, {name}, differs: {'; '.join(differing)}.\n" if number < 4 else ""
 
 
 def say_resumed(made_with, num_epochs, epochs, size):
     """Say where a training goes on, and what may make it end in other last digits.
 
-    `made_with` is the checkpoint's, of :func:`d2lvae.storage.checkpoints.made_with`, or None.
+    `made_with` is the checkpoint's, of :func:`d2lvae.storage.checkpoints.made_with`.
     `num_epochs` of `epochs` are finished; `size` is the number of processes.
     """
-    if made_with is None:
-        print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")
-        return
     print(f"resume: going on after {num_epochs} of {epochs} epochs.")
     there, here = made_with["processor_threads"], threads.settings()
     if there != here:
