@@ -1,8 +1,11 @@
-"""Calls with a plain dict of parameters, which tests change one by one."""
+"""Calls with a plain dict of parameters, which tests change one by one; a page's environment."""
 
 import d2lvae
 from d2lvae import runs
 from d2lvae.storage import records
+
+# What a program that a page's cell starts finds in its environment.
+IN_JUPYTER = {"JPY_SESSION_NAME": "notebooks/some.ipynb", "VSCODE_PID": "1"}
 
 
 def config_of(parameters):

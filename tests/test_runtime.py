@@ -2,13 +2,13 @@
 
 import importlib.util
 import os
-import pathlib
 import subprocess
 import sys
 
-import nbformat
 import pytest
 from d2lvae.engine import threads
+from d2lvae.storage import paths
+from helpers import IN_JUPYTER
 from jupyter_client.manager import start_new_kernel
 
 
@@ -29,22 +29,12 @@ def unset(monkeypatch, *names):
         monkeypatch.delenv(name)
 
 
-def fresh_import(**variables):
-    """What `import d2lvae` in a process of its own leaves in MXNET_ENGINE_TYPE, and says."""
+def test_mxnet_computes_in_the_thread_that_calls_it_and_does_not_announce_that():
     environ = {key: value for key, value in os.environ.items() if key != "MXNET_ENGINE_TYPE"}
     script = "import os, d2lvae; print(os.environ.get('MXNET_ENGINE_TYPE'))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        env={**environ, **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip(), done.stderr
-
-
-def test_mxnet_computes_in_the_thread_that_calls_it_and_does_not_announce_that():
-    assert fresh_import() == ("NaiveEngine", "")
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("NaiveEngine\n", "")
 
 
 SAME_ON_TWO_CORES = """
@@ -80,10 +70,6 @@ def test_adam_has_mxnets_threads_if_it_is_in_their_thread(monkeypatch, engine, t
     monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
     threads.settle()
     assert os.environ["NUMBA_NUM_THREADS"] == taken
-
-
-def test_an_engine_that_the_user_names_is_taken():
-    assert fresh_import(MXNET_ENGINE_TYPE="ThreadedEngine") == ("ThreadedEngine", "")
 
 
 @pytest.mark.parametrize("wheel, engine", [("mxnet_cu112", None), ("mxnet", "NaiveEngine")])
@@ -247,80 +233,49 @@ def test_a_busy_neighbour_is_noticed_once_and_only_where_it_helps(monkeypatch):
     assert not neighbours().advice()
 
 
-def test_another_clones_package_is_refused_in_a_clone(tmp_path):
-    root = str(pathlib.Path(threads.__file__).resolve().parent.parent.parent)
+def test_another_clones_package_is_refused_in_a_clone(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}); import d2lvae"]
-    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def start(**more):
-        return subprocess.run(
-            command,
-            cwd=tmp_path / "notebooks",
-            env={**without, **more},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    assert start().returncode == 0, "no clone: a notebook copied alone"
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    paths.check_clone()  # no clone: a notebook copied alone
     (tmp_path / "environment.yml").write_text("")
-    result = start()
-    assert (
-        result.returncode
-        and f"this is the clone {tmp_path}" in result.stderr
-        and "make setup" in result.stderr
-    )
-    assert start(PYTHONPATH=root).returncode == 0, "named on purpose"
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(paths.ROOT)!r}); import d2lvae",
+    ]
+    said = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert said.returncode == 1 and f"this is the clone {tmp_path}" in said.stderr
+    assert "make setup" in said.stderr
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))  # named on purpose
+    paths.check_clone()
 
 
-def watched_in_a_kernel(metadata):
-    """What `progress.is_interactive()` says in a kernel whose code comes with these metadata."""
+def test_a_page_watches_its_kernel_and_no_other_program(monkeypatch):
+    """Programs that a cell starts inherit JPY_SESSION_NAME; their kernels are sent code by no page."""
+    for name, value in IN_JUPYTER.items():
+        monkeypatch.setenv(name, value)
+    content = {
+        "code": "from d2lvae.engine import progress; print(progress.is_interactive())",
+        "silent": False,
+        "store_history": True,
+        "user_expressions": {},
+        "allow_stdin": False,
+        "stop_on_error": True,
+    }
     manager, client = start_new_kernel()  # inherits this process's environment
-    try:
-        content = {
-            "code": "from d2lvae.engine import progress; print(progress.is_interactive())",
-            "silent": False,
-            "store_history": True,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": True,
-        }
+
+    def watched(metadata):
+        """What the code says that comes with these metadata."""
         client.shell_channel.send(client.session.msg("execute_request", content, metadata=metadata))
         while True:
             message = client.get_iopub_msg(timeout=60)
             if message["msg_type"] in ("stream", "error"):
                 return message["content"].get("text")
+
+    try:
+        assert watched({"cellId": "bce-18"}) == "True\n"
+        assert watched({}) == "False\n"
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-
-
-def test_a_page_watches_its_kernel_and_no_other_program(monkeypatch):
-    """Programs that a cell starts inherit JPY_SESSION_NAME; their kernels are sent code by no page."""
-    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
-    monkeypatch.setenv("VSCODE_PID", "1")
-    assert watched_in_a_kernel({"cellId": "bce-18"}) == "True\n"
-    assert watched_in_a_kernel({}) == "False\n"
-
-
-def test_papermill_nbval_and_nbconvert_watch_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/some.ipynb")
-    monkeypatch.setenv("VSCODE_PID", "1")
-    cell = nbformat.v4.new_code_cell(
-        "from d2lvae.engine import progress; assert not progress.is_interactive()"
-    )
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
-    commands = [
-        ["papermill", "--no-progress-bar", "-k", "python3", "a.ipynb", "out.ipynb"],
-        ["nbconvert", "--execute", "--to", "notebook", "--stdout", "a.ipynb"],
-        ["pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "a.ipynb"],
-    ]
-    for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}:\n{done.stdout}"
