@@ -20,7 +20,7 @@ TINY = {"data": "drawn", "num_train": 256, "epochs": 1, "num_hiddens": 20, "seed
 def alone(tmp_path, monkeypatch):
     """A copy of a notebook, to its training, alone in a folder whose name has a colon, brackets and a blank.
 
-    What Jupyter leaves in the environment does not make papermill or nbconvert pages.
+    What Jupyter leaves in the environment makes no page of papermill or nbconvert.
     """
     for name, value in IN_JUPYTER.items():
         monkeypatch.setenv(name, value)
@@ -29,7 +29,11 @@ def alone(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     last = next(i for i, cell in enumerate(notebook.cells) if "d2lvae.fit(" in cell.source)
     notebook.cells = notebook.cells[: last + 1]
-    notebook.cells[last].source += "\nassert (run.folder / 'metrics.json').is_file()"
+    notebook.cells[last].source += """
+assert (run.folder / 'metrics.json').is_file()
+from d2lvae.engine import progress
+assert not progress.is_interactive()
+"""
     nbformat.write(notebook, folder / "my notebook [1] 10:30.ipynb")
     return folder / "my notebook [1] 10:30.ipynb"
 
