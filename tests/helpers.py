@@ -1,6 +1,9 @@
-"""Calls with a plain dict of parameters, which tests change one by one; a page's environment."""
+"""Calls with a plain dict of parameters, which tests change one by one; notebooks to be run."""
+
+import pathlib
 
 import d2lvae
+import nbformat
 from d2lvae import runs
 from d2lvae.storage import records
 
@@ -22,3 +25,12 @@ def settings_of(vae, images, parameters, discriminator=None):
 
 def run_folder(vae, images, parameters, discriminator=None):
     return runs.run_folder(vae, images, config_of(parameters), discriminator)
+
+
+def to_the_training(stem):
+    """A notebook of the project without the cells behind its training."""
+    path = pathlib.Path(__file__).resolve().parent.parent / "notebooks" / f"{stem}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    last = next(i for i, cell in enumerate(notebook.cells) if "d2lvae.fit(" in cell.source)
+    notebook.cells = notebook.cells[: last + 1]
+    return notebook

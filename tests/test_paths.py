@@ -9,10 +9,9 @@ import sys
 import nbformat
 import pytest
 from d2lvae.storage import paths
-from helpers import IN_JUPYTER
+from helpers import IN_JUPYTER, to_the_training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NOTEBOOK = ROOT / "notebooks" / "mnist_densevae_bce.ipynb"
 TINY = {"data": "drawn", "num_train": 256, "epochs": 1, "num_hiddens": 20, "seed": 3}
 
 
@@ -26,10 +25,8 @@ def alone(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     folder = tmp_path / "a: b [c]"
     folder.mkdir()
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    last = next(i for i, cell in enumerate(notebook.cells) if "d2lvae.fit(" in cell.source)
-    notebook.cells = notebook.cells[: last + 1]
-    notebook.cells[last].source += """
+    notebook = to_the_training("mnist_densevae_bce")
+    notebook.cells[-1].source += """
 assert (run.folder / 'metrics.json').is_file()
 from d2lvae.engine import progress
 assert not progress.is_interactive()

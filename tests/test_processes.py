@@ -10,9 +10,11 @@ import sys
 import textwrap
 import time
 
+import nbformat
 import numpy as np
 import pytest
 from d2lvae.storage.files import read_arrays
+from helpers import to_the_training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "mnist_densevae_bce.ipynb"
@@ -162,30 +164,12 @@ def test_a_notebook_runs_from_an_installed_wheel_in_another_folder(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site), "D2LVAE_DATA": str(tmp_path / "none")}
-    notebook = ROOT / "notebooks" / "mnist_densevae_l2.ipynb"
-    shutil.copy(notebook, elsewhere)
+    nbformat.write(to_the_training("mnist_densevae_l2"), elsewhere / "a.ipynb")
+    given = {"data": "drawn", "num_train": 256, "epochs": 1, "num_hiddens": 20}
+    pairs = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output"]
     said = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "papermill",
-            "--no-progress-bar",
-            "--log-output",
-            notebook.name,
-            "out.ipynb",
-            "-p",
-            "data",
-            "drawn",
-            "-p",
-            "num_train",
-            "256",
-            "-p",
-            "epochs",
-            "1",
-            "-p",
-            "num_hiddens",
-            "20",
-        ],
+        [*command, "a.ipynb", "out.ipynb", *pairs],
         cwd=elsewhere,
         env=environment,
         stdout=subprocess.PIPE,
