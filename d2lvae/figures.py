@@ -89,7 +89,7 @@ def show_history(history, title, num_epochs=None):
             ax.plot(x, y, "o-", label=label, color=colour, linewidth=2, markersize=3)
         room = (0, num_epochs) if num_epochs else None
         ax.set(xlabel="epoch", ylabel="nats per image", xlim=room)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.grid(alpha=0.3)
         ax.legend()
     figure.suptitle(title, fontsize=11)

@@ -186,6 +186,18 @@ def test_history_has_labelled_axes_and_units():
     figures.d2l.plt.close(figures.show_history([], "stopped before the first epoch ended"))
 
 
+@pytest.mark.parametrize("num_epochs", [2, 10, 50, 200, 1000])
+def test_the_numbers_of_epochs_do_not_touch(num_epochs):
+    names = "loss", "pixel_loss", "kl", "adversarial_loss", "disc_loss"
+    history = [{"epoch": i, **dict.fromkeys(names, 1.0)} for i in range(num_epochs)]
+    figure = figures.show_history(history, "digits")
+    figure.canvas.draw()
+    for ax in figure.axes:
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert len(boxes) > 2
+        assert all(left.x1 + 3 < right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
 def test_curves_of_a_training_under_way_have_room_for_all_epochs():
     figure = figures.show_history(
         [{"epoch": 0.003, "loss": 544.0, "pixel_loss": 543.0, "kl": 1.0}],
