@@ -156,8 +156,8 @@ def _end(step, images, settings, history, finished, folder, made_with, group):
     """Write what the run leaves, in rank 0; the others are told."""
     work = folder / folders.UNFINISHED
     originals = images.validation[:NUM_IMAGES]
-    reconstructed, place = reconstruct(step.vae, originals), folder if finished else work
-    run = Run(place, step.vae, history, {}, reconstructed)
+    reconstructed = reconstruct(step.vae, originals)
+    run = Run(folder if finished else work, step.vae, history, {}, reconstructed)
     codes.fit_codes(step.vae, images.train)
     if group.rank == 0:
         if not finished:

@@ -350,7 +350,7 @@ def test_bfloat16_loses_nearly_the_same(name, learned_loss, example_images):
     ends = []
     for precision in ("float32", "bfloat16"):
         fast = next(learners(name, precision=precision, learned_loss=learned_loss))
-        for number in range(10):
+        for number in range(20):
             mx.random.seed(number)
             found = numbers(training.learn(fast, example_images["anime"][number * 16 :][:16]))
         ends.append(sum(found[:2]))

@@ -29,12 +29,14 @@ def unset(monkeypatch, *names):
         monkeypatch.delenv(name)
 
 
-def test_mxnet_computes_in_the_thread_that_calls_it_and_does_not_announce_that():
+@pytest.mark.parametrize("given", ["", "ThreadedEngine"])
+def test_mxnet_computes_in_the_thread_that_calls_it_or_as_the_user_says_and_says_nothing(given):
     environ = {key: value for key, value in os.environ.items() if key != "MXNET_ENGINE_TYPE"}
+    environ.update({"MXNET_ENGINE_TYPE": given} if given else {})
     script = "import os, d2lvae; print(os.environ.get('MXNET_ENGINE_TYPE'))"
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("NaiveEngine\n", "")
+    assert (done.stdout.strip(), done.stderr) == (given or "NaiveEngine", "")
 
 
 SAME_ON_TWO_CORES = """

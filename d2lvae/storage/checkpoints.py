@@ -113,10 +113,15 @@ def _differing(record, config, usual):
         raise CheckpointError("it is no checkpoint, as it names no configuration")
     there, here = (_flat({**(usual or {}), **each}) for each in (record["config"], config))
     return [
-        f"{name} {there.get(name)!s:.16} there, {here.get(name)!s:.16} here"
+        f"{name} {_short(there.get(name))} there, {_short(here.get(name))} here"
         for name in sorted({*there, *here} - {"epochs"})
         if there.get(name) != here.get(name)
     ]
+
+
+def _short(value):
+    """A value as it is told of: of a checksum the beginning."""
+    return value[:8] if isinstance(value, str) and len(value) == 64 else repr(value)
 
 
 def _flat(config):

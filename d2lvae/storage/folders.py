@@ -23,6 +23,7 @@ from .records import OPTIONAL, run_name
 
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
+NEAR = 3  # settings; a run that differs in more is another experiment
 
 
 def folder_of(settings, results_dir):
@@ -188,16 +189,19 @@ def resume(step, settings, history, folder, group):
 def nearest(folder, settings):
     """A line on the run beside this one that fewest settings keep from being gone on with.
 
-    '' if none is there, or more than three keep it.
+    '' if there is none with `NEAR` or fewer.
     """
     found = [
         (len(differing), path.name, differing or ["more epochs there"])
         for path in folder.parent.iterdir()
         for place in (path, path / UNFINISHED)
         for _, differing in checkpoints.differences(place, settings, OPTIONAL)
+        if len(differing) <= NEAR
     ]
-    number, name, differing = min(found, default=(4, None, None))
-    return f"The nearest run here, {name}, differs: {'; '.join(differing)}.\n" if number < 4 else ""
+    if not found:
+        return ""
+    _, name, differing = min(found)
+    return f"The nearest run here, {name}, differs: {'; '.join(differing)}.\n"
 
 
 def say_resumed(made_with, num_epochs, epochs, size):
