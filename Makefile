@@ -37,7 +37,7 @@ demo: $(READY)  ## run the first experiment headlessly: a dense VAE on digits
 test: $(READY)  ## run all tests: ruff, the package's and every notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: $(READY)  ## measure speed beside JAX's, and PyTorch's if it is installed (an hour on an otherwise idle machine)
 	$(BIN)/python benchmarks/peers.py

@@ -7,6 +7,8 @@ import struct
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
+from PIL import Image
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes at once: a core each
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -18,12 +20,29 @@ import d2lvae
 from d2lvae import data as datasets
 from d2lvae.evaluation import quality
 from d2lvae.sources import mnist, synthetic_faces
+from d2lvae.storage import png
+
+
+def pytest_collection_modifyitems(items):
+    """Files that start processes go first; a core that has nothing left takes of the others'."""
+    first = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
 
 
 @pytest.fixture(autouse=True)
-def few_measured(monkeypatch):
-    """Runs within the tests' own process measure 50 reconstructions, not 1,000."""
+def quick_ends(monkeypatch, request):
+    """Runs within the tests' own process measure 50 reconstructions, not 1,000.
+
+    Their figures are made, but written without their dots unless a test is marked `pictures`.
+    """
     monkeypatch.setattr(quality, "NUM_MEASURED", 50)
+    if not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(png, "_rendered", _blank)
+
+
+def _blank(figure):
+    pyplot.close(figure)
+    return Image.new("RGB", (40, 30), "white")
 
 
 @pytest.fixture(scope="session")

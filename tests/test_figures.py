@@ -50,6 +50,20 @@ def test_it_stays_so_in_a_figure(red_square):
     figures.d2l.plt.close(figure)
 
 
+@pytest.mark.pictures
+def test_it_stays_so_in_a_figures_file_and_on_a_page(red_square, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(inline.IPython.display, "display", lambda data, **about: given.append(data))
+    figure = figures.show_images(red_square[None], "drawn: one", num_cols=1)
+    page = figure.axes[0].images[0].get_array()[png.TITLE :]
+    figure._ipython_display_()
+    png.save(figure, tmp_path / "figure.png")
+    shown = io.BytesIO(base64.b64decode(given[0]["image/png"]))
+    for density, file in ((1, tmp_path / "figure.png"), (2, shown)):
+        dots = np.asarray(Image.open(file))[density * png.TITLE :: density, ::density]
+        np.testing.assert_array_equal(dots, page)
+
+
 @pytest.mark.parametrize("size, num_cols, dots", [(28, 5, 4), (28, 10, 2), (64, 5, 2), (128, 5, 1)])
 def test_every_pixel_is_a_square_of_dots(size, num_cols, dots):
     """In a file and, at twice the density, on a page; ten images side by side fit on the page."""

@@ -80,6 +80,7 @@ def page(monkeypatch):
     return outputs
 
 
+@pytest.mark.pictures
 def test_a_page_sees_one_output_that_ends_as_a_line(
     config, tiny, small_vae, small_disc, page, capsys
 ):

@@ -149,6 +149,7 @@ def test_no_two_configurations_share_a_folder():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.pictures
 def test_a_run_leaves_everything(config, tiny, small_vae, small_disc, capsys):
     vae = small_vae()
     run = fit(vae, tiny, {**config, "disc_weight": 2.0}, small_disc())

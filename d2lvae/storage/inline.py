@@ -26,7 +26,7 @@ class Figure(figure.Figure):
         image = Image.open(drawn).convert("RGB")
         if not any(ax.images for ax in self.axes):  # curves need no more colours than these
             image = image.quantize(256, dither=Image.Dither.NONE)
-        image.save(shown, "PNG", optimize=True)
+        image.save(shown, "PNG")
         title = (self._suptitle and self._suptitle.get_text()) or self.get_label()
         about = {"width": width, "height": height, **({"alt": title} if title else {})}
         IPython.display.display(
