@@ -24,7 +24,7 @@ from d2lvae.storage import png
 
 
 def pytest_collection_modifyitems(items):
-    """Files that start processes go first; a core that has nothing left takes of the others'."""
+    """Files with a slow test go first, so that what is left for the end, and shared out, is short."""
     first = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in first)
 
@@ -33,7 +33,8 @@ def pytest_collection_modifyitems(items):
 def quick_ends(monkeypatch, request):
     """Runs within the tests' own process measure 50 reconstructions, not 1,000.
 
-    Their figures are made, but written without their dots unless a test is marked `pictures`.
+    Their figures are made, but written as small white images unless a test is marked `pictures`.
+    Fixtures of a module come before this one: their runs measure and draw in full.
     """
     monkeypatch.setattr(quality, "NUM_MEASURED", 50)
     if not request.node.get_closest_marker("pictures"):

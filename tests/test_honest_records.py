@@ -372,6 +372,7 @@ def test_a_class_that_is_not_defined_is_named(tmp_path, small_vae):
     "shape, number",
     [((1, 28, 28), 1), ((1, 8, 8), 30), ((3, 4, 4), 30), ((2, 28, 28), 30), ((4, 16, 16), 30)],
 )
+@pytest.mark.pictures
 @pytest.mark.parametrize("name", ["mine", "MNIST"])
 def test_what_cannot_be_measured_costs_no_training(config, shape, number, name):
     rng = np.random.default_rng(0)

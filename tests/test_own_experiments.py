@@ -16,6 +16,7 @@ NOTEBOOK = ROOT / "notebooks" / "own_experiment.ipynb"
 PAGE = ROOT / "docs" / "own_experiments.md"
 
 
+@pytest.mark.pictures
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     names, runs = {}, []

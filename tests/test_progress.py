@@ -93,6 +93,7 @@ def test_a_page_sees_one_output_that_ends_as_a_line(
     assert "epoch " not in capsys.readouterr().out and d2l.plt.get_fignums() == []
 
 
+@pytest.mark.pictures
 def test_what_a_page_sees_does_not_change_what_is_learned(
     config, tiny, small_vae, request, tmp_path
 ):

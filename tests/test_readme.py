@@ -185,6 +185,7 @@ def test_the_stability_table():
     assert "three epochs" in part and f"rose to {drawn[-1]:.2f}" in part
     with open(face_run("anime_convvae_convdisc", "anime") / "history.csv") as file:
         real = [float(record["disc_loss"]) for record in csv.DictReader(file)]
+    assert "rises for 40 epochs, to 0.5," in RESULTS and "Then it sinks slowly" in RESULTS
     assert f"its median is {np.median(real[-30:]):.2f}" in RESULTS
     assert np.median(real[30:50]) == pytest.approx(0.5, abs=0.02)  # "to 0.5"
 

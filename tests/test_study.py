@@ -104,7 +104,7 @@ def test_differences_are_paired_and_the_same_by_hand(done, digits):
     )
 
 
-@pytest.mark.pictures
+@pytest.mark.pictures  # it writes anew what another test measures
 def test_nothing_is_trained_twice(done, digits, monkeypatch):
     folder, record = done
     monkeypatch.setattr(runs, "fit", lambda *args: pytest.fail("trained again"))
