@@ -109,9 +109,17 @@ def test_no_whole_checkpoint_is_an_error_that_names_the_files(tmp_path, damage):
         checkpoints.load_checkpoint(tmp_path, CONFIG)
 
 
-def test_another_configurations_checkpoint_is_refused(tmp_path):
-    save(tmp_path, 0, lr=0.2)
-    with pytest.raises(CheckpointError, match="lr 0.2 there, 0.1 here"):
+@pytest.mark.parametrize(
+    "differing, words",
+    [
+        ({"lr": 0.2}, "lr 0.2 there, 0.1 here"),
+        ({"pixel_loss": "l2"}, "pixel_loss 'l2' there, None here"),
+        ({"data_sha256": "0123456789abcdef" * 4}, "data_sha256 01234567 there, None here"),
+    ],
+)
+def test_another_configurations_checkpoint_is_refused(tmp_path, differing, words):
+    save(tmp_path, 0, **differing)
+    with pytest.raises(CheckpointError, match=f"\\({words}\\)"):
         checkpoints.load_checkpoint(tmp_path, CONFIG)
 
 

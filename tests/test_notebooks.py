@@ -32,12 +32,12 @@ TINY = {
     "latent": {},
     "own": {"epochs": 2},
 }
-OF_THE_TEST = """
+INJECTED = """
 from d2lvae.engine import progress
 from d2lvae.evaluation import quality
 assert not progress.is_interactive()
 quality.NUM_MEASURED = 50
-del progress, quality  # a notebook imports what it uses
+del progress, quality  # so that a notebook that forgets its own import fails
 """
 NAMES = {"anime": "drawn faces", "own": "shapes"}  # of the images, others than drawn digits
 COMMON = {
@@ -233,7 +233,7 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
         for cell in notebook.cells:  # parameters go in before nbval compares
             if cell.cell_type == "code" and "injected-parameters" in cell.metadata.get("tags", []):
                 cell.metadata.tags.append("nbval-ignore-output")
-                cell.source += OF_THE_TEST
+                cell.source += INJECTED
         nbformat.write(notebook, prepared)
     runs_of_halves = [
         subprocess.Popen(

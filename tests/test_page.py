@@ -176,7 +176,6 @@ def test_firefox_computes_the_same(written, tmp_path):
 
 
 @in_chromium
-@pytest.mark.skipif(not COMMITTED.exists(), reason="docs/explorer.html is not here")
 def test_the_committed_page_is_whole(tab):
     committed = tab.context.browser.new_page()
     committed.goto(COMMITTED.as_uri())

@@ -1,6 +1,7 @@
 """The study of sharpness: equal beginnings, nothing done twice, paired differences, and a summary that is the measurements'."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -104,12 +105,12 @@ def test_differences_are_paired_and_the_same_by_hand(done, digits):
     )
 
 
-@pytest.mark.pictures  # it writes anew what another test measures
-def test_nothing_is_trained_twice(done, digits, monkeypatch):
+def test_nothing_is_trained_twice(done, digits, monkeypatch, tmp_path):
     folder, record = done
+    again = shutil.copytree(folder, tmp_path / "study")
     monkeypatch.setattr(runs, "fit", lambda *args: pytest.fail("trained again"))
     monkeypatch.setattr(quality, "NUM_MEASURED", 1000)  # as when it was made
-    assert study.study(digits, TWO, SEEDS, 1, folder)["measures"] == record["measures"]
+    assert study.study(digits, TWO, SEEDS, 1, again)["measures"] == record["measures"]
 
 
 def test_other_images_are_another_study(digits, tmp_path):

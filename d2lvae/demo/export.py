@@ -151,10 +151,8 @@ def main():
     try:
         vae = load_net(path)
         files = to_onnx(vae, path.parent)
-    except ExportError as error:
-        sys.exit(f"not exported: {path}: {error}")
-    except (CheckpointError, OSError) as error:  # which name the file
-        sys.exit(f"not exported: {error}")
+    except (ExportError, CheckpointError, OSError) as error:
+        sys.exit(f"{path} was not exported: {error}")
     written = ", ".join(map(paths.display_path, files.values()))
     difference = largest_difference(vae, files)
     print(f"{written}: the largest difference from MXNet's numbers is {difference:.1g}")
