@@ -77,6 +77,7 @@ def test_a_run_is_measured_and_its_folder_tells(unmeasured, tiny, stop):
     assert f"| pixel loss | {written['validation']['pixel_loss']:.4f} |" in page
     assert f"({'stopped by hand' if stop else 'finished'} on" in page
     assert not list(run.folder.glob(".*.part"))
+    assert max(map(len, repr(table).splitlines())) <= 80 and "\\" not in repr(table)  # a terminal's
     assert list(table.columns) == ["value", "meaning"] and table["value"]["PSNR, dB"] == round(
         found["psnr"], 3
     )

@@ -25,10 +25,7 @@ from .figures import MEASURES
 
 NUM_MEASURED = 1_000  # validation images, at most, whose reconstructions are measured
 BATCH_SIZE = 64
-MEANINGS = {
-    "final": "nats per image, last epoch of training",
-    "validation": "nats per image, held-out images",
-}
+MEANINGS = {"final": "nats per image, last epoch", "validation": "nats per image, held-out images"}
 
 
 def evaluate(run, images, pixel_loss=None):
