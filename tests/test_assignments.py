@@ -8,7 +8,6 @@ import runpy
 import sys
 
 import nbformat
-import papermill
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -137,6 +136,14 @@ def test_links_lead_where_they_led():
     assert moved == ", ".join([*parts, "[f](https://g), [h](#i)"])
 
 
+def execute(notebook):
+    """Its code cells, in this process."""
+    names = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(re.sub(r"^%.*$", "", cell.source, flags=re.M), names)
+
+
 @pytest.mark.slow
 def test_a_solution_passes_its_checks_and_no_solution_fails_them(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -148,14 +155,13 @@ def test_a_solution_passes_its_checks_and_no_solution_fails_them(tmp_path, monke
     path = tmp_path / "source.ipynb"
     nbformat.write(small, path)
     assignments.solutions(tmp_path / "solved", [path])
-    nbformat.write(assignments.without_solutions(small), path)
-    with pytest.raises(papermill.PapermillExecutionError, match="NotImplementedError"):
-        papermill.execute_notebook(path, tmp_path / "out.ipynb", progress_bar=False)
-    start = small.cells[2]  # an answer that does nothing
-    start.source = start.source.replace("raise NotImplementedError()", "pass")
-    nbformat.write(small, path)
-    with pytest.raises(papermill.PapermillExecutionError, match="AssertionError"):
-        papermill.execute_notebook(path, tmp_path / "out.ipynb", progress_bar=False)
+    assignments.without_solutions(small)
+    with pytest.raises(NotImplementedError):
+        execute(small)
+    answer = small.cells[2]
+    answer.source = answer.source.replace("raise NotImplementedError()", "pass")
+    with pytest.raises(AssertionError):
+        execute(small)
 
 
 def test_slides_begin_at_headings_and_leave_out_parameters_and_logs(tmp_path):

@@ -1,5 +1,6 @@
 """ONNX: the same numbers from another program, and nothing written if they are not the same."""
 
+import re
 import subprocess
 import sys
 
@@ -95,29 +96,11 @@ def test_a_difference_that_is_no_number_is_not_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_exports_a_run_and_refuses_another_folder(tmp_path):
-    d2lvae.save_net(tmp_path / "vae.npz", trained("dense"))
-    command = [sys.executable, "-m", "d2lvae.demo.export"]
-    done = subprocess.run(
-        [*command, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert (
-        done.returncode == 0
-        and "encoder.onnx" in done.stdout
-        and "the largest difference from MXNet's numbers is" in done.stdout
-    ), done.stdout
-    failed = subprocess.run(
-        [*command, str(tmp_path / "nowhere")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (
-        failed.returncode == 1
-        and "not exported: " in failed.stdout
-        and "nowhere" in failed.stdout
-        and "Traceback" not in failed.stdout
-    )
+def test_the_command_refuses_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "d2lvae.demo.export", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(r".*not exported: .*nowhere.*\n", done.stderr)
 
 
 def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch, capsys):
@@ -125,7 +108,8 @@ def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch,
     for given in (tmp_path / "vae.npz", tmp_path):
         monkeypatch.setattr(sys, "argv", ["export", str(given)])
         export.main()
-        assert "decoder.onnx" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "encoder.onnx" in said and "decoder.onnx: the largest difference" in said
         assert sorted(path.name for path in tmp_path.glob("*.onnx")) == [
             "decoder.onnx",
             "encoder.onnx",

@@ -173,7 +173,7 @@ def test_a_notebook_runs_from_an_installed_wheel_in_another_folder(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site), "D2LVAE_DATA": str(tmp_path / "none")}
-    shutil.copy(ROOT / "notebooks" / "mnist_densevae_logreg.ipynb", elsewhere / "a.ipynb")
+    shutil.copy(ROOT / "notebooks" / "mnist_densevae_l2.ipynb", elsewhere / "a.ipynb")
     given = {"data": "drawn", "num_train": 256, "epochs": 1, "num_hiddens": 20}
     pairs = [word for name, value in given.items() for word in ("-p", name, str(value))]
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output"]

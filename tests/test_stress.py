@@ -37,7 +37,7 @@ def test_spoilt_files(tmp_path):
 
 @pytest.mark.slow
 def test_a_kill(tmp_path):
-    result, figures = run("kills", tmp_path, "--kills", "1", "--lanes", "1")
+    result, figures = run("kills", tmp_path, "--kills", "1", "--epochs", "4", "--lanes", "1")
     assert result.returncode == 0, result.stderr
     assert (
         figures["kills"] == sum(figures["by_phase"].values()) == 1

@@ -1,9 +1,9 @@
 """SIGKILL at random moments of trainings, each resumed: is the end the same, bit for bit, as that of one left alone?
 
-    python tests/stress/kills.py [--kills 100] [--seed 0] [--lanes 2] [--minutes 25]
+    python tests/stress/kills.py [--kills 100] [--epochs 20] [--seed 0] [--lanes 2] [--minutes 25]
 
 Of four kills two come at any moment from the start of `fit` to its last epoch's end, one while a checkpoint is being written, one while
-results are being recorded.  A training of 20 epochs is resumed until it comes to its end (while results are recorded it is killed once); then
+results are being recorded.  A training (of 20 epochs) is resumed until it comes to its end (while results are recorded it is killed once); then
 the next one begins.  After each kill it is looked whether the next start finds every epoch that was kept.
 """
 
@@ -31,15 +31,15 @@ PHASES = {
     "checkpoint": "writing a checkpoint",
     "record": "recording results",
 }
-EPOCHS = 20
 AIMS = ("ready", "ready", "checkpoint", "record")  # the announcement after which a kill comes
 
 
 class Kills:
     """What all lanes count together."""
 
-    def __init__(self, wanted, limit):
-        self.wanted, self.limit, self.lock = wanted, limit, threading.Lock()
+    def __init__(self, wanted, epochs, limit):
+        self.wanted, self.epochs = wanted, epochs
+        self.limit, self.lock = limit, threading.Lock()
         self.phases, self.failures = collections.Counter(), []
         self.done = self.trainings = self.half_written = 0
 
@@ -74,10 +74,10 @@ def one_training(results_dir, kills, rng, reference, durations):
     kept, places = 0, []  # epochs; where it was when it was killed
     while True:
         ended_once = (
-            kept == EPOCHS and "record" in places
+            kept == kills.epochs and "record" in places
         )  # only the results are left, and they were disturbed already
         aim = AIMS[rng.integers(len(AIMS))] if kills.take() and not ended_once else None
-        watched = Watched(results_dir, "--epochs", EPOCHS)
+        watched = Watched(results_dir, "--epochs", kills.epochs)
         killed = aim and kill_once(watched, aim, rng, durations)
         code, said = watched.end()
         if watched.resumed is not None and watched.resumed < kept:
@@ -104,14 +104,14 @@ def lane(number, seed, kills, reference, durations, folder):
         training += 1
 
 
-def run(wanted, seed, lanes, minutes, folder):
+def run(wanted, epochs, seed, lanes, minutes, folder):
     """All of it; the figures and what failed."""
     limit = report.Limit(minutes)
-    kills = Kills(wanted, limit)
+    kills = Kills(wanted, epochs, limit)
     classifier.classifier_for(
         victim.faces()
     )  # its cache, if there is none: later runs are to take as long as the first
-    undisturbed = Watched(folder / "undisturbed", "--epochs", EPOCHS)
+    undisturbed = Watched(folder / "undisturbed", "--epochs", epochs)
     code, said = undisturbed.end(300)
     if code:
         return {}, [f"the undisturbed run ended with {code}:\n{said}"]
@@ -143,6 +143,7 @@ def run(wanted, seed, lanes, minutes, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=20, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=2, help="trainings at once")
     parser.add_argument(
@@ -153,6 +154,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         figures, failures = run(
             arguments.kills,
+            arguments.epochs,
             arguments.seed,
             arguments.lanes,
             arguments.minutes,
