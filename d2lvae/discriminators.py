@@ -74,7 +74,7 @@ class ConvDisc(Discriminator):
     Parameters
     ----------
     base_channels : int
-        Channels after the first convolution; 16 in the original's experiment.
+        Channels after the first convolution; 16 by the original's README.
     image_shape : tuple of int, (C, H, W) with H = W = 32, 64 or 128
 
     Raises

@@ -212,7 +212,8 @@ class FeatureStep(AdversarialStep):
 class BothStep(FeatureStep):
     """Features and adversarial loss; the latter, also on samples, teaches the decoder alone.
 
-    This is algorithm 1 of Larsen et al., arXiv 1512.09300.
+    After algorithm 1 of Larsen et al., arXiv 1512.09300.  Two things differ: the pixel loss is
+    kept, and the decoder's adversarial loss is the one that does not saturate.
     """
 
     def vae_losses(self, images, noise=None, prior=None):

@@ -143,7 +143,7 @@ class ConvVAE(VAE):
     Parameters
     ----------
     num_latents : int
-        L; 512 or, against a discriminator, 256 in the original's experiments.
+        L; 512 or, against a discriminator, 256 by the original's README.
     base_channels : int
         Channels of the largest hidden layers; 32 or 16.
     image_shape : tuple of int, (C, H, W) with H = W = 32, 64 or 128

@@ -15,7 +15,7 @@ import pytest
 from d2lvae.storage.files import read_arrays
 from test_distributed import ROOT, Group, config_of, losses, script
 
-pytestmark = pytest.mark.dist
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
 FACES = textwrap.dedent("""
     import json, sys
     import d2lvae

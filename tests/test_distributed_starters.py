@@ -17,7 +17,7 @@ from d2lvae.distributed import launcher
 from d2lvae.storage.files import read_arrays
 from test_distributed import ROOT
 
-pytestmark = pytest.mark.dist
+pytestmark = [pytest.mark.dist, pytest.mark.slow]
 PARAMETERS = {"data": "drawn", "num_train": 640, "num_hiddens": 20, "epochs": 40}
 UNDISTURBED = """
 import json, sys

@@ -579,6 +579,7 @@ def test_the_studys_tables(name):
         expected.append(cells)
     assert rows == expected
     assert record["seeds"] == [0, 1, 2] and record["num_images"] == 1000
+    assert record["conditions"] == study.CONDITIONS[name]  # `make study` makes these rows
 
 
 def test_the_table_of_samples():
@@ -694,8 +695,15 @@ def test_the_studys_words():
     def mean(name, condition, key="edge_gradient_ratio"):
         return f"{found[name][condition][key]['mean']:.3f}"
 
+    folders = [ROOT / "results" / "images" / RUNS[f"mnist_densevae_{e}"] for e in ("bce", "logreg")]
+    alone, learned = [json.loads((f / "metrics.json").read_text())["quality"] for f in folders]
+    price = f"{alone['psnr'] - learned['psnr']:.1f} dB"
+    assert f"after 10 epochs and {price} after 50" in README
     plain, mask = "plain VAE", "plain VAE, unsharp mask"
     for words in (
+        f"it is {price} ({learned['psnr']:.2f} against {alone['psnr']:.2f})",
+        f"a little lower ({learned['ssim']:.3f} against {alone['ssim']:.3f})",
+        f"({learned['edge_gradient_ratio']:.3f} against {alone['edge_gradient_ratio']:.3f})",
         f"{mean('MNIST', '+ dense discriminator')} of the originals' gradient instead of {mean('MNIST', plain)}",
         f"({mean('MNIST', mask)}, for 0.6 dB",
         f"({mean('anime', '+ ResNet-18')} against {mean('anime', plain)})",

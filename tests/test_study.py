@@ -315,7 +315,7 @@ def test_a_misspelt_key_in_a_condition_is_named():
 def test_no_label_of_the_intervals_covers_another():
     """With all measures and the study's longest names, on the page's width."""
     row = {"mean": 0.0, "difference": 0.01, "low": -0.02, "high": 0.03}
-    names = ["plain VAE, unsharp mask", "+ both, resizing decoder"]
+    names = ["plain VAE, unsharp mask", "+ features, resizing decoder"]
     measures = {name: dict.fromkeys(figures.MEASURES, row) for name in names}
     figure = figures.show_intervals(measures, "anime")
     figure.canvas.draw()

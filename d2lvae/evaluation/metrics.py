@@ -4,7 +4,7 @@
 
 No one number is sharpness.  Noise has gradients, too, so those on the original's edges are counted
 apart from those off them.  A crisp edge in the wrong place has as much of high frequencies as in
-the right one: only the edge ratio, `psnr`, `ssim` and `gmsd` notice.
+the right one: only the gradients' ratios, `psnr`, `ssim` and `gmsd` notice.
 
 Ratios are an image's measure divided by its original's: 1 is as sharp.  Nothing in them counts as
 less than what rounding to 256 levels leaves (noise of variance 1/12 squared level), on average.  So
@@ -275,9 +275,10 @@ def kernel_distance(features, other_features):
               + \frac{1}{M (M - 1)} \sum_{i \neq j} k(y_i, y_j)
               - \frac{2}{N M} \sum_{i, j} k(x_i, y_j)
 
-    Without bias, so around 0 for sets of one kind, perhaps a little below.  Its size depends on the
-    features: only distances by the same classifier compare, none with published ones (Inception).
-    For a set and its own reconstructions it is a little lower than for other images of their kind.
+    Without bias for independent sets, so around 0 for two of one kind.  A set and its own
+    reconstructions are not independent: theirs is a little lower, and that of equal sets below 0.
+    Its size depends on the features: only distances by the same classifier compare, none with
+    published ones (Inception).
 
     Parameters
     ----------

@@ -48,12 +48,6 @@ ON_FACES = {
         "learned_loss": "features",
         "upsampling": "resize",
     },
-    "+ both, resizing decoder": {
-        "disc": "ConvDisc",
-        "disc_weight": 10.0,
-        "learned_loss": "both",
-        "upsampling": "resize",
-    },
     "pixels twice": {"pixel_weight": 2.0},
     "+ ResNet-18": {"disc": "ResNetDisc", "disc_weight": 10.0},
 }
@@ -79,7 +73,7 @@ CONTROLS = {
 
 
 def nets_for(condition, image_shape):
-    """The VAE and perhaps the discriminator of a condition, in the original's sizes."""
+    """The VAE and perhaps the discriminator of a condition, in sizes from the original's README."""
     if image_shape[0] == 1:
         net = vae.DenseVAE(5, 3, 400, image_shape)
         width = 200
