@@ -132,8 +132,9 @@ class Config:
 FIELDS = dataclasses.fields(Config)
 DEFAULTS = {field.name: field.default for field in FIELDS}
 RULES = {field.name: field.metadata["rule"] for field in FIELDS if field.metadata}
-# What `fit` takes from the config or compares with the images, so a notebook need not list it.
-OF_FIT = {name for name in RULES if DEFAULTS[name] is not None} - {"image_size", "num_seeds"}
+# What `fit` takes from the config, so a notebook need not list it.
+OTHERS = {"data", "image_size", "num_seeds", "pixel_loss"}  # a notebook without them has its own
+OF_FIT = {name for name in RULES if DEFAULTS[name] is not None} - OTHERS
 
 
 def validate(name, value):

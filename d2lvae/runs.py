@@ -129,7 +129,7 @@ def _train(step, images, settings, history, folder, resume, group):
     if resume:
         begun_with = folders.resume(step, settings, history, folder, group)
         if len(history) == settings["epochs"]:  # nothing is left to do here
-            made_with = begun_with
+            made_with = {**begun_with, **results.measures(folder, history)}
 
     def keep():
         if group.rank == 0:

@@ -11,6 +11,7 @@ from . import losses
 from .engine.adam import Adam
 from .engine.hybridize import apart, hybridize
 from .engine.operators import filled, namespace
+from .vae import VAE
 
 
 class VAEStep:
@@ -57,6 +58,7 @@ class VAEStep:
         self.hybridize, self.allreduce = hybridize, allreduce
         self.weights = {"pixel_loss": pixel_weight, "kl": kl_weight}
         self.trainers = {"vae": Adam(vae, lr, self.allreduce)}
+        self.solo_losses = self.hybridize(VAEStep.vae_losses.__get__(self), [vae])
         self.vae_losses = self.hybridize(self.vae_losses, [vae])
 
     def vae_losses(self, images, *noise):
@@ -82,7 +84,7 @@ class VAEStep:
             The losses by name, nats per image, as NDArrays (N,).
         """
         with autograd.record():
-            pixel, kl, *_ = self.vae_losses(images, *noise)
+            pixel, kl, _ = self.solo_losses(images, *noise)  # also of a recipe that begins alone
         return self._learn(batch_size, pixel_loss=pixel, kl=kl)
 
     def _learn(self, batch_size, **found):
@@ -212,23 +214,23 @@ class FeatureStep(AdversarialStep):
 class BothStep(FeatureStep):
     """Features and adversarial loss; the latter, also on samples, teaches the decoder alone.
 
-    After algorithm 1 of Larsen et al., arXiv 1512.09300.  Two things differ: the pixel loss is
-    kept, and the decoder's adversarial loss is the one that does not saturate.
+    After algorithm 1 of Larsen et al., arXiv 1512.09300, but the pixel loss is kept, and the
+    adversarial loss does not saturate.
     """
 
     def vae_losses(self, images, noise=None, prior=None):
-        """Pixel loss and KL, (N,) each, and three times images (N, C, H, W) in [0, 1].
-
-        Reconstructions; the same without a way back to the encoder; samples from the prior.
-        """
+        """Pixel loss, KL, reconstructions, the same cut off from the encoder, and samples."""
         F = namespace(images)
         mean, log_var = self.vae.encode(images)
         latents = self.vae.reparameterize(mean, log_var, noise)
         prior = F.random.normal_like(mean) if prior is None else prior
-        decoded = apart(self.vae.decoder, latents, F.BlockGrad(latents), prior)
-        logits, again, sample = [each.reshape((-1, *self.vae.image_shape)) for each in decoded]
-        pixel, kl = self.pixel_loss(logits, images), losses.kl_divergence(mean, log_var)
-        return (pixel, kl, *map(losses.sigmoid, (logits, again, sample)))
+        parts, shape = (latents, F.BlockGrad(latents), prior), (-1, *self.vae.image_shape)
+        if type(self.vae).decode is VAE.decode:
+            decoded = [each.reshape(shape) for each in apart(self.vae.decoder, *parts)]
+        else:  # one's own, which takes all at once
+            decoded = self.vae.decode(F.concat(*parts, dim=0)).split(3, axis=0)
+        pixel, kl = self.pixel_loss(decoded[0], images), losses.kl_divergence(mean, log_var)
+        return (pixel, kl, *map(losses.sigmoid, decoded))
 
     def update(self, images, batch_size, *noise):
         """Learn from one minibatch; see :meth:`FeatureStep.update`."""

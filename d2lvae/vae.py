@@ -58,7 +58,8 @@ class VAE(Net):
         ValueError
             Intensities that are not floats in [0, 1], such as uint8 or 0 to 255.
         """
-        return self.encoder(check_unit_range(images)).split(num_outputs=2, axis=1)
+        codes = self.encoder(check_unit_range(images)).reshape((0, -1))
+        return codes.split(num_outputs=2, axis=1)
 
     def reparameterize(self, mean, log_var, noise=None):
         """Draw latents (N, L) from N(mean, exp(log_var)), with a gradient to both.

@@ -103,6 +103,29 @@ def test_the_command_refuses_in_one_line(tmp_path):
     assert re.fullmatch(r".*not exported: .*nowhere.*\n", done.stderr)
 
 
+class Own(d2lvae.VAE):
+    """With a layer of one's choice."""
+
+    def __init__(self, layer, num_latents=3, image_shape=(1, 8, 8)):
+        super().__init__(num_latents, image_shape)
+        with self.name_scope():
+            self.encoder, self.decoder = mx.gluon.nn.HybridSequential(), mx.gluon.nn.Dense(64)
+            self.encoder.add(mx.gluon.nn.Dense(8), layer, mx.gluon.nn.Dense(6))
+
+
+def test_a_layer_of_ones_own_is_exported_or_the_error_says_so(tmp_path):
+    images = mx.nd.zeros((2, 1, 8, 8))
+    vae = Own(mx.gluon.nn.LayerNorm())
+    d2lvae.initialize(vae, 0)
+    vae(images)
+    assert export.largest_difference(vae, export.to_onnx(vae, tmp_path)) < 1e-4
+    vae = Own(mx.gluon.nn.HybridLambda(lambda F, x: F.erf(x)))
+    d2lvae.initialize(vae, 0)
+    vae(images)
+    with pytest.raises(export.ExportError, match="cannot export a layer of this net: .*erf"):
+        export.to_onnx(vae, tmp_path)
+
+
 def test_the_command_takes_the_file_as_well_as_the_folder(tmp_path, monkeypatch, capsys):
     d2lvae.save_net(tmp_path / "vae.npz", trained("dense"))
     for given in (tmp_path / "vae.npz", tmp_path):

@@ -103,6 +103,14 @@ def test_bad_parameters_are_named(name, value, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name, value", [("data", "mnist"), ("pixel_loss", "l2")])
+def test_what_a_notebook_has_of_its_own_is_no_parameter_of_it(name, value):
+    """As in own_experiment, which has images and a loss; `kvstore` it need not list."""
+    with pytest.raises(ParameterError, match=f"'{name}' is not a parameter of this notebook"):
+        check(namespace("epochs: int = 5", **{name: value}))
+    assert check(namespace("epochs: int = 5", kvstore="local"))["kvstore"] == "local"
+
+
 def test_numpys_numbers_are_numbers():
     config = Config.from_dict(
         {

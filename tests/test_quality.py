@@ -178,6 +178,8 @@ def test_another_loss_than_the_runs_is_refused(unmeasured, tiny):
     before = record_of(run)
     with pytest.raises(RunError, match="trained with, bce; found absolute"):
         d2lvae.evaluate(run, tiny, absolute)
+    with pytest.raises(RunError, match="the function that .* bce; found bce"):
+        d2lvae.evaluate(run, tiny, "bce")
     assert record_of(run) == before
 
 

@@ -1,5 +1,6 @@
 """What does not fit is named before any work: nets, losses, images, and parameters by hand."""
 
+import dataclasses
 import pathlib
 
 import d2lvae
@@ -45,21 +46,62 @@ def by_numpy(logits, images):
     return logits.asnumpy() - images
 
 
+def no_return(logits, images):
+    losses.bce(logits, images)
+
+
+def with_shape(logits, images):
+    return losses.bce(logits, images) / images.shape[0]
+
+
+def each_channel(logits, images):
+    return (logits.sigmoid() - images).square().mean(axis=(0, 2, 3))
+
+
+class Pooled(d2lvae.VAE):
+    """An encoder that pools and does not flatten."""
+
+    def __init__(self, num_latents=2, image_shape=(1, 28, 28)):
+        super().__init__(num_latents, image_shape)
+        with self.name_scope():
+            self.encoder, self.decoder = nn.HybridSequential(), nn.Dense(784)
+            self.encoder.add(nn.Conv2D(4, 3), nn.GlobalAvgPool2D())
+
+
+class Flat(OwnVAE):
+    def decode(self, latents):
+        return self.decoder(latents)
+
+
+class NoNoise(OwnVAE):
+    def reparameterize(self, mean, log_var):
+        return mean
+
+
 @pytest.mark.parametrize(
     "vae, disc, changes, message",
     [
-        (lambda: OwnVAE(2), None, {}, "OwnVAE's encoder.*expected the shape 3 x 4 .*found 3 x 2"),
+        (
+            lambda: OwnVAE(2),
+            None,
+            {},
+            "OwnVAE's encoder, means: expected the shape 5 x 2 .*found 5 x 1",
+        ),
         (lambda: OwnVAE(3), None, {}, "OwnVAE's encoder.*cannot be computed"),
-        (lambda: OwnVAE(4, 700), None, {}, "OwnVAE's decoder.*expected the shape 3 x 1 x 28 x 28"),
+        (lambda: OwnVAE(4, 700), None, {}, "OwnVAE's decoder.*expected the shape 5 x 1 x 28 x 28"),
         (
             lambda: OwnVAE(image_shape=(1, 8, 8), num_pixels=64),
             None,
             {},
             "this OwnVAE takes images of 1 x 8 x 8, but these are of 1 x 28 x 28: make it with",
         ),
-        (OwnVAE, lambda: OwnDisc(3), {}, "OwnDisc's logits: expected the shape 3 .*found 9"),
-        (OwnVAE, OwnDisc, {"learned_loss": "features"}, "features: .*3 x ... .*found 1"),
-        (OwnVAE, None, {"pixel_loss": batch_mean}, "batch_mean: expected .*3 x ... .*found 1"),
+        (OwnVAE, lambda: OwnDisc(3), {}, "OwnDisc's logits: expected the shape 5 .*found 15"),
+        (OwnVAE, OwnDisc, {"learned_loss": "features"}, "features: .*5 x ... .*found 1"),
+        (OwnVAE, None, {"pixel_loss": batch_mean}, "batch_mean: expected .*5 x ... .*found 1"),
+        (OwnVAE, None, {"pixel_loss": no_return}, "no_return: .*NoneType instead of one array"),
+        (OwnVAE, None, {"pixel_loss": with_shape}, "with_shape: .*cannot be compiled .*'shape'"),
+        (Flat, None, {}, "Flat's decoder: .* 5 x 1 x 28 x 28 .*found 5 x 784"),
+        (NoNoise, None, {}, "NoNoise's reparameterize: .*cannot be compiled"),
         (OwnVAE, None, {"pixel_loss": by_numpy}, "by_numpy: .*found what cannot be compiled"),
     ],
 )
@@ -68,6 +110,87 @@ def test_what_does_not_fit_is_named_before_any_work(config, tiny, vae, disc, cha
     with pytest.raises(d2lvae.RunError, match=message):
         fit(vae(), tiny, {**config, **changes}, disc)
     assert not pathlib.Path(config["results_dir"]).exists()
+
+
+def test_an_encoder_may_end_in_pooled_maps(config, tiny):
+    assert fit(Pooled(), tiny, config).finished
+
+
+def test_a_loss_of_each_channel_is_none_of_each_image(config, tiny_faces):
+    config = {**config, "num_train": 0, "pixel_loss": each_channel}
+    vae = d2lvae.DenseVAE(2, 1, 8, tiny_faces.image_shape)
+    with pytest.raises(d2lvae.RunError, match="each_channel: expected .*5 x ... .*found 3"):
+        fit(vae, tiny_faces, config)
+
+
+@pytest.mark.parametrize("recipe", ["adversarial", "both"])
+def test_a_decode_of_ones_own_is_what_every_recipe_trains(config, tiny, recipe):
+    class Grey(OwnVAE):
+        def decode(self, latents):
+            return super().decode(latents) * 0
+
+    changes = {"disc_weight": 1.0, "learned_loss": recipe, "epochs": 1}
+    run = fit(Grey(), tiny, {**config, **changes}, d2lvae.DenseLogReg(1, 8))
+    assert run.history[0]["pixel_loss"] == pytest.approx(784 * np.log(2), rel=1e-4)
+
+
+def test_the_vae_begins_alone_in_every_recipe(config, tiny):
+    """Both draw the same noise in epochs without the discriminator, and the same as a VAE alone."""
+    config = {**config, "epochs": 3}
+    expected = fit(OwnVAE(), tiny, config).history[:2]
+    for recipe in ("adversarial", "both"):
+        changes = {"num_solo_epochs": 2, "disc_weight": 1.0, "learned_loss": recipe}
+        run = fit(OwnVAE(), tiny, {**config, **changes}, d2lvae.DenseLogReg(1, 8))
+        for one, other in zip(run.history, expected):
+            assert (one["pixel_loss"], one["kl"]) == (other["pixel_loss"], other["kl"])
+
+
+def test_a_finished_run_that_is_called_again_keeps_its_measures(config, tiny, small_vae):
+    run = fit(small_vae(), tiny, config)
+    d2lvae.evaluate(run, tiny)
+    again = fit(small_vae(), tiny, {**config, "resume": True})
+    for name in ("validation", "quality", "finished_at"):
+        assert again.metrics[name] == run.metrics[name]
+    longer = fit(small_vae(), tiny, {**config, "resume": True, "epochs": 3})
+    assert "quality" not in longer.metrics and longer.folder != run.folder
+    anew = fit(small_vae(), tiny, config)  # trained anew, so to be measured anew
+    assert "quality" not in anew.metrics
+
+
+def test_images_that_the_classifier_does_not_know_are_not_measured_by_it(config, tiny, capsys):
+    coloured = dataclasses.replace(
+        tiny, train=tiny.train.repeat(3, 1), validation=tiny.validation.repeat(3, 1)
+    )
+    run = fit(d2lvae.DenseVAE(2, 1, 8, coloured.image_shape), coloured, config)
+    d2lvae.evaluate(run, coloured)
+    quality = run.metrics["quality"]
+    assert "psnr" in quality and "kid" not in quality
+    assert quality["not_measured"]["kid"].endswith("takes none of (3, 28, 28)")
+    assert "training the classifier" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "dtype, advice", [(bool, r"\* 255"), (np.uint16, "// 257"), (np.int64, "If 0 to 255")]
+)
+def test_advice_on_other_numbers_spoils_no_image(dtype, advice):
+    with pytest.raises(d2lvae.DataError, match=advice):
+        d2lvae.ImageSet("own", np.ones((4, 1, 8, 8), dtype), np.ones((4, 1, 8, 8), np.uint8))
+
+
+def test_where_uint8_images_are_expected_no_others_are_taken(tiny, small_vae):
+    vae = small_vae()
+    d2lvae.initialize(vae, 0)
+    with pytest.raises(ValueError, match="must be uint8, 0 to 255; found float64"):
+        d2lvae.fit_codes(vae, tiny.train / 255)
+
+
+def test_codes_that_are_no_numbers_are_none(tiny, small_vae, capsys):
+    vae = small_vae()
+    d2lvae.initialize(vae, 0)
+    last = vae.encoder[-1].bias
+    last.set_data(last.data() + 1e4)  # the log-variance's exponential is infinite
+    assert d2lvae.fit_codes(vae, tiny.train) is None and vae.codes is None
+    assert "no finite numbers" in capsys.readouterr().out
 
 
 def test_a_loss_of_each_pixel_is_summed(config, tiny):

@@ -45,8 +45,10 @@ def _filled(shape, value, ctx):
 def unit_images(images, ctx):
     """uint8 images (N, C, H, W), a numpy array -> float32 ones in [0, 1], an NDArray.
 
-    numpy divides: two operations in the engine would delay each step.
+    numpy divides: two operations in the engine would delay each step.  ValueError for others.
     """
+    if images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8, 0 to 255; found {images.dtype}")
     unit = mx.nd.empty(images.shape, mx.cpu())
     np.divide(images, np.float32(255), out=flat_view(unit).reshape(images.shape))
     return unit.as_in_context(ctx)

@@ -163,6 +163,8 @@ def classifier_for(images):
 
 def _key(images):
     """What the weights depend on: the images (or the rule that draws them) and this file."""
+    side = images.image_shape[1]
+    shape = (3, side, side) if images.name in data.FACES else (1, 28, 28)
     if images.name == "MNIST":
         labels = "no labels" if images.train_labels is None else "labels"
         if labels == "no labels" or images.image_shape != (1, 28, 28):
@@ -173,6 +175,8 @@ def _key(images):
         train = images.first(NUM_MNIST)
         name, number = "MNIST", len(train.train)
         source = sha256(train.train.tobytes(), train.train_labels.tobytes())
+    elif images.name in ("drawn_digits", *data.FACES) and images.image_shape != shape:
+        raise ValueError(f"the classifier for {images.name} takes none of {images.image_shape}")
     elif images.name == "drawn_digits":
         name, number, source = images.name, NUM_DIGITS, source_of(synthetic_digits.__file__)
     elif images.name in data.FACES:

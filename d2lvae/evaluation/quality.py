@@ -59,7 +59,7 @@ def evaluate(run, images, pixel_loss=None):
     settings = run.metrics["config"]
     name = settings["pixel_loss"]
     pixel_loss = pixel_loss or losses.PIXEL_LOSSES.get(name)
-    if getattr(pixel_loss, "__name__", pixel_loss) != name:
+    if getattr(pixel_loss, "__name__", None) != name:
         raise RunError(
             f"pixel_loss must be the function that this run was trained with, {name}; "
             f"found {getattr(pixel_loss, '__name__', pixel_loss)}: "

@@ -100,4 +100,8 @@ def _problem_of(images):
         return f"{found}. For images (N, H, W, C), give images.transpose(0, 3, 1, 2)"
     if images.dtype.kind == "f":
         return f"{found}. For numbers from 0 to 1, give (images * 255).round().astype('uint8')"
-    return None if images.dtype == np.uint8 else f"{found}. Give images.astype('uint8')"
+    if images.dtype == bool:
+        return f"{found}. Give images.astype('uint8') * 255"
+    if images.dtype == np.uint16:
+        return f"{found}. For numbers to 65,535, give (images // 257).astype('uint8')"
+    return None if images.dtype == np.uint8 else f"{found}. If 0 to 255, images.astype('uint8')"

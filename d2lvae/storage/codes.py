@@ -16,6 +16,7 @@ import mxnet as mx
 import numpy as np
 
 from ..engine.operators import unit_images
+from . import paths
 from .errors import CheckpointError
 from .png import to_uint8
 
@@ -46,6 +47,7 @@ def fit_codes(vae, images):
     Returns
     -------
     Codes
+        None, after a note, if some of the codes are no finite numbers.
     """
     parts = []
     for part in _split(images):
@@ -54,6 +56,9 @@ def fit_codes(vae, images):
     means, variances = (np.concatenate(part).astype(np.float64) for part in zip(*parts))
     covariance = np.atleast_2d(np.cov(means.T, bias=True)) + np.diag(variances.mean(axis=0))
     vae.codes = Codes(means.mean(axis=0).astype(np.float32), covariance.astype(np.float32))
+    if not all(np.isfinite(each).all() for each in vae.codes):
+        vae.codes = None
+        paths.say("note: codes of this VAE are no finite numbers, so none can be drawn from them")
     return vae.codes
 
 

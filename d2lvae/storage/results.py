@@ -87,6 +87,18 @@ def is_finished(folder, data_sha256=None):
         return False  # half-written, or somebody else's
 
 
+def measures(folder, history):
+    """What the finished record of these losses holds besides, so that it is not lost."""
+    if not is_finished(folder):
+        return {}
+    record = read_json(folder / "metrics.json")
+    if record.get("final", {}).get("loss") != history[-1]["loss"]:
+        return {}
+    return {
+        name: record[name] for name in ("finished_at", "validation", "quality") if name in record
+    }
+
+
 def tell(group, folder, history, metrics):
     """Say where rank 0 has left its results; gives all processes its history and metrics."""
     told = [paths.display_path(folder), platform.node(), history, metrics]
