@@ -132,9 +132,10 @@ class Config:
 FIELDS = dataclasses.fields(Config)
 DEFAULTS = {field.name: field.default for field in FIELDS}
 RULES = {field.name: field.metadata["rule"] for field in FIELDS if field.metadata}
-# What `fit` takes from the config, so a notebook need not list it.
-OTHERS = {"data", "image_size", "num_seeds", "pixel_loss"}  # a notebook without them has its own
-OF_FIT = {name for name in RULES if DEFAULTS[name] is not None} - OTHERS
+# What `fit` takes from the config, so a notebook need not list it; its images and its pixel loss
+# are its own if it does not list them.
+OF_FIT = {name for name in RULES if DEFAULTS[name] is not None}
+OF_FIT -= {"data", "image_size", "num_seeds", "pixel_loss"}
 
 
 def validate(name, value):

@@ -58,10 +58,9 @@ class VAEStep:
         self.hybridize, self.allreduce = hybridize, allreduce
         self.weights = {"pixel_loss": pixel_weight, "kl": kl_weight}
         self.trainers = {"vae": Adam(vae, lr, self.allreduce)}
-        self.solo_losses = self.hybridize(VAEStep.vae_losses.__get__(self), [vae])
-        self.vae_losses = self.hybridize(self.vae_losses, [vae])
+        self.solo_losses = self.hybridize(self.solo_losses, [vae])
 
-    def vae_losses(self, images, *noise):
+    def solo_losses(self, images, *noise):
         """Pixel loss and KL, (N,) each, and logits (N, C, H, W)."""
         mean, log_var = self.vae.encode(images)
         logits = self.vae.decode(self.vae.reparameterize(mean, log_var, *noise))
@@ -121,12 +120,13 @@ class AdversarialStep(VAEStep):
         self.disc = disc
         self.weights["adversarial_loss"] = disc_weight
         self.trainers["disc"] = Adam(disc, disc_lr or self.lr, self.allreduce)
+        self.vae_losses = self.hybridize(self.vae_losses, [vae])
         self.disc_loss = self.hybridize(self.disc_loss, [disc])
         self.adversarial_loss = self.hybridize(self.adversarial_loss, [disc], frozen=True)
 
     def vae_losses(self, images, *noise):
         """Pixel loss and KL, (N,) each, and reconstructions (N, C, H, W) in [0, 1]."""
-        pixel, kl, logits = super().vae_losses(images, *noise)
+        pixel, kl, logits = super().solo_losses(images, *noise)
         return pixel, kl, losses.sigmoid(logits)
 
     def disc_loss(self, real, *fakes):

@@ -333,6 +333,12 @@ def test_the_times_at_full_length():
         times = [f"{each:.0f} min" if each < 120 else f"{each / 60:.1f} h" for each in minutes]
         assert epochs == str(length)
         assert cells == [f"{rates[0]:,.0f}", times[0], f"{rates[1]:,.0f}", times[1]]
+    hours = [
+        sum(18_375 * n / np.median(rates[name]["ours"]) for name, n in EPOCHS["anime"].items())
+        for rates in found
+    ]
+    assert [round(each / 3600) for each in hours] == [4, 11]
+    assert "results/own (four to eleven hours for 23,000)" in (ROOT / "Makefile").read_text()
 
 
 def test_the_speeds_without_avx512():

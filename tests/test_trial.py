@@ -1,6 +1,7 @@
 """What does not fit is named before any work: nets, losses, images, and parameters by hand."""
 
 import dataclasses
+import json
 import pathlib
 
 import d2lvae
@@ -151,6 +152,11 @@ def test_a_finished_run_that_is_called_again_keeps_its_measures(config, tiny, sm
     again = fit(small_vae(), tiny, {**config, "resume": True})
     for name in ("validation", "quality", "finished_at"):
         assert again.metrics[name] == run.metrics[name]
+    path = run.folder / "metrics.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "final": {**record["final"], "loss": 1.0}}))
+    others = fit(small_vae(), tiny, {**config, "resume": True})  # of another training, by its loss
+    assert others.metrics["final"] == run.metrics["final"] and "quality" not in others.metrics
     longer = fit(small_vae(), tiny, {**config, "resume": True, "epochs": 3})
     assert "quality" not in longer.metrics and longer.folder != run.folder
     anew = fit(small_vae(), tiny, config)  # trained anew, so to be measured anew
@@ -165,12 +171,14 @@ def test_images_that_the_classifier_does_not_know_are_not_measured_by_it(config,
     d2lvae.evaluate(run, coloured)
     quality = run.metrics["quality"]
     assert "psnr" in quality and "kid" not in quality
-    assert quality["not_measured"]["kid"].endswith("takes none of (3, 28, 28)")
+    assert quality["not_measured"]["kid"].endswith(
+        "takes images of (1, 28, 28); these are of (3, 28, 28)"
+    )
     assert "training the classifier" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "dtype, advice", [(bool, r"\* 255"), (np.uint16, "// 257"), (np.int64, "If 0 to 255")]
+    "dtype, advice", [(bool, r"\* 255"), (np.uint16, "// 257"), (np.int64, "from 0 to 255")]
 )
 def test_advice_on_other_numbers_spoils_no_image(dtype, advice):
     with pytest.raises(d2lvae.DataError, match=advice):

@@ -176,7 +176,10 @@ def _key(images):
         name, number = "MNIST", len(train.train)
         source = sha256(train.train.tobytes(), train.train_labels.tobytes())
     elif images.name in ("drawn_digits", *data.FACES) and images.image_shape != shape:
-        raise ValueError(f"the classifier for {images.name} takes none of {images.image_shape}")
+        raise ValueError(
+            f"the classifier for {images.name} takes images of {shape}; "
+            f"these are of {images.image_shape}"
+        )
     elif images.name == "drawn_digits":
         name, number, source = images.name, NUM_DIGITS, source_of(synthetic_digits.__file__)
     elif images.name in data.FACES:

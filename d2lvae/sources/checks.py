@@ -104,4 +104,8 @@ def _problem_of(images):
         return f"{found}. Give images.astype('uint8') * 255"
     if images.dtype == np.uint16:
         return f"{found}. For numbers to 65,535, give (images // 257).astype('uint8')"
-    return None if images.dtype == np.uint8 else f"{found}. If 0 to 255, images.astype('uint8')"
+    return (
+        None
+        if images.dtype == np.uint8
+        else (f"{found}. For numbers from 0 to 255, give images.astype('uint8')")
+    )

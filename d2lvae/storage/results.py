@@ -26,14 +26,15 @@ def title_of(settings, num_epochs):
     return f"{nets}, {settings['pixel_loss'].upper()}{learned}, {epochs}"
 
 
+def final(history):
+    """The losses of the last epoch, by name."""
+    others = "epoch", "seconds", "images_per_second"
+    return {n: value for n, value in (history or [{}])[-1].items() if n not in others}
+
+
 def metrics_of(images, settings, history, finished, made_with):
     """What metrics.json says of a run that has just been trained."""
     seconds = [epoch["seconds"] for epoch in history]
-    final = {
-        name: value
-        for name, value in (history[-1] if history else {}).items()
-        if name not in ("epoch", "seconds", "images_per_second")
-    }
     speed = {}
     if seconds:
         median = float(np.median(seconds))
@@ -46,7 +47,7 @@ def metrics_of(images, settings, history, finished, made_with):
         "finished": finished,
         "epochs_done": len(history),
         "finished_at": time.strftime("%Y-%m-%d"),
-        "final": final,
+        "final": final(history),
         **speed,
         "data": {
             "name": images.name,
@@ -88,15 +89,12 @@ def is_finished(folder, data_sha256=None):
 
 
 def measures(folder, history):
-    """What the finished record of these losses holds besides, so that it is not lost."""
-    if not is_finished(folder):
-        return {}
-    record = read_json(folder / "metrics.json")
-    if record.get("final", {}).get("loss") != history[-1]["loss"]:
-        return {}
-    return {
-        name: record[name] for name in ("finished_at", "validation", "quality") if name in record
-    }
+    """What a folder's finished record of the same losses holds besides, so that it is not lost."""
+    record = read_json(folder / "metrics.json") if is_finished(folder) else {}
+    names = (
+        ("finished_at", "validation", "quality") if record.get("final") == final(history) else ()
+    )
+    return {name: record[name] for name in names if name in record}
 
 
 def tell(group, folder, history, metrics):
