@@ -44,6 +44,7 @@ bench: $(READY)  ## measure speed beside JAX's, and PyTorch's if it is installed
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/levers.py
+	$(BIN)/python benchmarks/late_steps.py
 	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/neighbours.py
 

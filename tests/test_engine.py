@@ -199,6 +199,35 @@ def test_adam_by_hand():
         np.testing.assert_allclose(net.weight.data().asnumpy().ravel(), w, rtol=1e-5)
 
 
+def test_adams_moments_of_dead_units_end_at_nothing_and_their_weights_are_the_same():
+    """Denormal numbers, where they would end otherwise, take a processor many times as long."""
+    gradients = np.zeros((3000, 4))
+    gradients[0] = [1.0, 1e-14, 0.0, 1e-20]  # the weight beside them lives on
+    gradients[:, 2] = np.random.default_rng(0).normal(size=3000)
+    net = one_weight([1.0] * 4)
+    optimizer = Adam(net, 1e-3)
+    w, m, v = np.ones(4), np.zeros(4), np.zeros(4)
+    for t, g in enumerate(gradients, 1):
+        net.weight.grad()[:] = mx.nd.array(g).reshape((-1, 1))
+        optimizer.step(1)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        correction = np.sqrt(1 - 0.999**t)
+        w = w - 1e-3 * correction / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-8)
+    np.testing.assert_allclose(net.weight.data().asnumpy().ravel(), w, rtol=1e-5)
+    state = optimizer.state()
+    assert [bool(x) for x in state["mean/weight"]] == [False, False, True, False]
+    assert [bool(x) for x in state["var/weight"]] == [True, False, True, False]
+
+
+def test_adam_hides_no_nan():
+    net = one_weight([1.0, 1.0])
+    optimizer = Adam(net, 1e-3)
+    net.weight.grad()[:] = mx.nd.array([[np.nan], [0.0]])
+    optimizer.step(1)
+    assert np.isnan(net.weight.data().asnumpy()[0]) and net.weight.data().asnumpy()[1] == 1
+    assert np.isnan([optimizer.state()[f"{kind}/weight"][0] for kind in ("mean", "var")]).all()
+
+
 @pytest.mark.parametrize("size", [1, 1001, 100_003])
 def test_adam_on_the_cpu_is_mxnets_adam(size):
     nets = [one_weight(np.linspace(-1, 1, size)) for _ in range(2)]

@@ -35,9 +35,11 @@ TINY = {
 INJECTED = """
 from d2lvae.engine import progress
 from d2lvae.evaluation import classifier, quality
+from d2lvae.sources import synthetic
 assert not progress.is_interactive()
 quality.NUM_MEASURED, classifier.NUM_DIGITS, classifier.NUM_FACES = 50, 500, 256
-del progress, classifier, quality  # so that a notebook that forgets its own import fails
+synthetic.NUM_FACES, synthetic.NUM_VALIDATION_FACES, synthetic.NUM_VALIDATION_DIGITS = 256, 100, 200
+del progress, classifier, quality, synthetic  # a notebook that forgets its own import fails
 """
 NAMES = {"anime": "drawn faces", "own": "shapes"}  # of the images, others than drawn digits
 COMMON = {

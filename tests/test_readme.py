@@ -393,6 +393,18 @@ def test_levers_table():
     assert f"| experiment | {' | '.join(levers)} |" in SPEED
 
 
+def test_late_steps_table():
+    found = json.loads((BENCHMARKS / "late_steps.json").read_text())
+    rows = re.findall(
+        r"^\| (at the start|later.*) \| ([\d,]+) \|$", section(SPEED, "Late steps"), re.M
+    )
+    speeds = found["images_per_second"]
+    assert found["steps"] == 1500 and f"after {found['steps']:,} steps" in SPEED
+    assert dict(rows) == {name: f"{speed:,.0f}" for name, speed in speeds.items()}
+    ratio = speeds["later"] / speeds["later, moments never 0"]
+    assert f"are about {ratio:.1f} times as fast for it" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_start_memory_and_growth_tables():
     results = json.loads((BENCHMARKS / "scaling.json").read_text())
     assert speed_rows("Start, memory, threads") == {

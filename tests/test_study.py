@@ -293,10 +293,10 @@ def test_a_summary_without_samples_has_its_figure(done):
     figures.d2l.plt.close(figure)
 
 
-def test_the_study_of_samples_has_its_own_file(monkeypatch):
+def test_the_study_of_samples_has_its_own_file(monkeypatch, tiny_faces):
     asked = []
     monkeypatch.setattr("sys.argv", ["study", "--samples", "drawn", "--seeds", "2"])
-    monkeypatch.setattr(study.data, "load_faces", lambda data: datasets.drawn_faces(20))
+    monkeypatch.setattr(study.data, "load_faces", lambda data: tiny_faces)
     monkeypatch.setattr(study, "study", lambda images, *others: asked.append(others))
     study.main()
     [(conditions, seeds, epochs, _, name)] = asked

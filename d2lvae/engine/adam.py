@@ -10,6 +10,7 @@ from .layers import projected_layers
 from .operators import flat_view
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+NOTHING = np.float32(1e-30)  # a smaller moment moves no weight: EPSILON is far larger
 
 
 @numba.njit(parallel=True, fastmath={"contract", "arcp"}, error_model="numpy")
@@ -17,12 +18,18 @@ def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
     """One update in place; every argument float32, so that the loop becomes vector instructions.
 
     All of fastmath would be no faster and less exact: three digits of `var` would cancel.
+
+    A unit that is dead, because its ReLU is 0 for every image, has no gradient: its moments fade.
+    Below 1e-38 float32 has only denormal numbers, with which processors are many times slower, and
+    0.9 of the smallest is rounded up to itself.  So moments end at 0 before.
     """
-    one = np.float32(1)
+    zero, one = np.float32(0), np.float32(1)
     for i in numba.prange(weight.size):
         g = gradient[i] * scale
-        mean[i] = beta1 * mean[i] + (one - beta1) * g
-        var[i] = beta2 * var[i] + (one - beta2) * g * g
+        m = beta1 * mean[i] + (one - beta1) * g
+        v = beta2 * var[i] + (one - beta2) * g * g
+        mean[i] = zero if abs(m) < NOTHING else m  # a NaN stays one
+        var[i] = zero if v < NOTHING else v
         weight[i] -= lr * mean[i] / (np.sqrt(var[i]) + epsilon)
 
 

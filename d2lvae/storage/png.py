@@ -74,7 +74,7 @@ def save(figure, path):
     """Write a figure to a PNG file and close it, so that a notebook does not show it as well."""
     image = _rendered(figure)
     with atomic_write(path) as file:
-        image.save(file, "PNG", optimize=True)  # slow but smaller: results are committed
+        image.save(file, "PNG", compress_level=7)  # 9 takes 6 times as long for 0.8 % less
 
 
 def one_png(drawn):
