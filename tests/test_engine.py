@@ -366,6 +366,22 @@ def test_bfloat16_lowers_wide_convolutions_and_what_follows_them():
 
 
 @needs_bfloat16
+@pytest.mark.parametrize("activation", [nn.PReLU, nn.SELU, nn.ELU, nn.GELU, nn.Swish])
+def test_every_activation_behind_a_convolution_in_bfloat16(activation):
+    net, X = nn.HybridSequential(), mx.nd.random.uniform(-1, 1, (2, 16, 5, 5))
+    net.add(nn.Conv2D(4, 3, in_channels=16), activation())
+    net.initialize()
+    data, parameters = mx.sym.var("data", dtype="float32"), net.collect_params()
+    lowered = in_bfloat16(net(data), {name: p.shape for name, p in parameters.items()})
+    with autograd.record():
+        found = mx.gluon.SymbolBlock(lowered, [data], params=parameters)(X)
+    found.backward()
+    assert np.abs(net[0].weight.grad().asnumpy()).min() > 0
+    difference = np.abs(found.asnumpy() - net(X).asnumpy()).max()
+    assert 0 < difference < 0.02
+
+
+@needs_bfloat16
 @pytest.mark.parametrize(
     "name, learned_loss",
     [

@@ -8,7 +8,8 @@ import mxnet as mx
 from ..storage.errors import ParameterError
 
 FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
-FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get
+FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get, but for
+FLOAT32_ONLY = "prelu", "selu"  # LeakyReLU's kinds that MXNet 1.9 has in no other type
 
 
 def check_precision(precision):
@@ -70,7 +71,8 @@ def in_bfloat16(symbol, shapes):
         if kind == "Convolution":
             goes_low = shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS
         pools = kind == "Pooling" and node["attrs"].get("global_pool") != "True"
-        stays_low = (kind in FOLLOWERS or pools) and lows[0]
+        follows = kind in FOLLOWERS and node.get("attrs", {}).get("act_type") not in FLOAT32_ONLY
+        stays_low = (follows or pools) and lows[0]
         if not stays_low:
             sources = [cast(each, "bfloat16" if goes_low else "float32") for each in sources]
         moved.append(add({**node, "inputs": sources}))
