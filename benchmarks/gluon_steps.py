@@ -30,7 +30,7 @@ def ours(name, images, batch_size, precision="float32"):
 
 
 def take_away(lever):
-    """Make the step do one thing as MXNet would by itself (see levers.py)."""
+    """Make the step do one thing as MXNet would by itself (see levers.py and late_steps.py)."""
     if lever == "one-pass Adam":
         adam.Adam._step_on_cpu = adam.Adam._step_elsewhere
     elif lever == "moments that end":

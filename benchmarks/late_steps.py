@@ -2,9 +2,10 @@
 
     python benchmarks/late_steps.py [--steps 1500] [--rounds 5]      (10 minutes on two idle cores)
 
-Units that are dead have no gradients, and their moments in Adam fade towards 0.  The dense VAE on
-faces, whose units die soon, is timed at its start, after 1,500 steps, and after as many with moments
-that never become 0 (see adam.py): in turns, so that a machine whose speed drifts slows all.
+Units that are dead have no gradients, and their moments in Adam fade towards 0 (see adam.py).  The
+dense VAE on faces, whose units die soon, is timed at its start and after 1,500 steps.  It is also
+timed after 1,500 steps with moments that are never set to 0.  The three take turns, so that a machine
+whose speed drifts slows all.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from .layers import projected_layers
 from .operators import flat_view
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-NOTHING = np.float32(1e-30)  # a smaller moment moves no weight: EPSILON is far larger
+NOTHING = np.float32(1e-30)  # far below what is seen beside EPSILON, even as a root
 
 
 @numba.njit(parallel=True, fastmath={"contract", "arcp"}, error_model="numpy")
@@ -21,7 +21,7 @@ def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
 
     A unit that is dead, because its ReLU is 0 for every image, has no gradient: its moments fade.
     Below 1e-38 float32 has only denormal numbers, with which processors are many times slower, and
-    0.9 of the smallest is rounded up to itself.  So moments end at 0 before.
+    0.9 of the smallest is rounded up to itself.  So they are set to 0 before that.
     """
     zero, one = np.float32(0), np.float32(1)
     for i in numba.prange(weight.size):

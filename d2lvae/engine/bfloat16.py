@@ -8,8 +8,8 @@ import mxnet as mx
 from ..storage.errors import ParameterError
 
 FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
-FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get, but for
-FLOAT32_ONLY = "prelu", "selu"  # LeakyReLU's kinds that MXNet 1.9 has in no other type
+FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get, but for kinds
+NOT_IN_BFLOAT16 = "prelu", "selu", "rrelu", "softsign"  # that MXNet 1.9 does not have in it
 
 
 def check_precision(precision):
@@ -71,7 +71,7 @@ def in_bfloat16(symbol, shapes):
         if kind == "Convolution":
             goes_low = shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS
         pools = kind == "Pooling" and node["attrs"].get("global_pool") != "True"
-        follows = kind in FOLLOWERS and node.get("attrs", {}).get("act_type") not in FLOAT32_ONLY
+        follows = kind in FOLLOWERS and node.get("attrs", {}).get("act_type") not in NOT_IN_BFLOAT16
         stays_low = (follows or pools) and lows[0]
         if not stays_low:
             sources = [cast(each, "bfloat16" if goes_low else "float32") for each in sources]
