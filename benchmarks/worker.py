@@ -2,7 +2,7 @@
 
     python benchmarks/worker.py WAY EXPERIMENT IMAGES.npy [BATCH_SIZE]
 
-WAY: ours, bfloat16, original, nothing (imports only), without LEVER (see levers.py), jax, or
+WAY: ours, bfloat16, original, nothing (imports only), without LEVER (see gluon_steps.py), jax, or
 pytorch eager|compiled, perhaps with channels_last.  A peer's way needs the peer and NumPy only.
 
 First what it took to get to the first step; then, for every number on a line of its input, the

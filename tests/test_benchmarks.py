@@ -12,10 +12,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import d2lvae
 import distributed
+import gluon_steps
 import mxnet as mx
 import peers
 import speed_table
 import train_step
+from d2lvae.engine import adam
 from d2lvae.training import make_step
 from experiments import EXPERIMENTS, config, gluon_nets
 
@@ -36,6 +38,18 @@ def test_pytorchs_nets_have_the_same_weights(name):
         if net is not None:
             ours = [tuple(p.shape) for p in net.collect_params().values() if p.grad_req != "null"]
             assert sorted(map(tuple, (p.shape for p in peer.parameters()))) == sorted(ours)
+
+
+def test_without_moments_that_end_they_never_become_nothing(monkeypatch):
+    """In Python: compiled, it would keep the limit that it began with."""
+    ends = []
+    for take_away in (lambda lever: None, gluon_steps.take_away):
+        monkeypatch.setattr(adam, "NOTHING", adam.NOTHING)
+        take_away("moments that end")
+        arrays = [np.full(1, value, np.float32) for value in (1, 0, 1e-31, 1e-31)]
+        adam._adam.py_func(*arrays, *map(np.float32, (1, 1e-3, 0.9, 0.999, 1e-8)))
+        ends.append([bool(moment[0]) for moment in arrays[2:]])
+    assert ends == [[False, False], [True, True]]
 
 
 needs_jax = pytest.mark.skipif(

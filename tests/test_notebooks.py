@@ -217,15 +217,19 @@ def test_what_it_says_is_in_a_file_is_there(path):
 def test_the_units_that_never_fire_are_as_it_says():
     cells = nbformat.read(ROOT / "notebooks" / "anime_densevae_bce.ipynb", as_version=4).cells
     [said] = [cell.source for cell in cells if "With a smaller step" in cell.source]
-    [counted] = [cell.outputs for cell in cells if "def num_firing" in cell.source]
-    counts = "".join(output.text for output in counted)
+    counted = [cell.outputs for cell in cells if "num_firing(fresh" in cell.source]
+    counts = "".join(output.text for outputs in counted for output in outputs)
     before, one_step, after = (
         [int(number) for number in numbers.split(", ")]
         for numbers in re.findall(r"\[(.*?)\]", counts)
     )
+    pixels = int(re.search(r"pixels: (\d+)", counts)[1])
+    highest, sums = zip(*re.findall(r"highest ([\d.]+), sum (\d+)", counts))
     assert min(before) > 0.8 * 1024 and max(one_step) < 1024 / 2
     assert after[0] < min(after[1:]) < 0.3 * 1024, "the narrowest part"
-    assert f"0.001 x {counts.split()[-1]}, or {float(counts.split()[-1]) / 1000:.1f}" in said
+    assert f"0.001 x {pixels}, or {pixels / 1000:.1f}" in said
+    assert float(highest[0]) < pixels / 1000 and f"the highest had {highest[0]}" in said
+    assert round(int(sums[1]) / int(sums[0])) == 6 and "six times as large" in said
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from .layers import projected_layers
 from .operators import flat_view
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-NOTHING = np.float32(1e-30)  # far below what is seen beside EPSILON, even as a root
+NOTHING = np.float32(1e-30)  # of smaller moments even the root is far below EPSILON
 
 
 @numba.njit(parallel=True, fastmath={"contract", "arcp"}, error_model="numpy")

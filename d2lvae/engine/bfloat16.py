@@ -8,8 +8,8 @@ import mxnet as mx
 from ..storage.errors import ParameterError
 
 FEWEST_CHANNELS = 16  # with fewer coming in, oneDNN 2.4 is slower in bfloat16 than in float32
-FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get, but for kinds
-NOT_IN_BFLOAT16 = "prelu", "selu", "rrelu", "softsign"  # that MXNet 1.9 does not have in it
+FOLLOWERS = "BatchNorm", "Activation", "LeakyReLU"  # compute in what they get,
+NOT_IN_BFLOAT16 = "prelu", "selu", "rrelu", "softsign"  # but not these: MXNet 1.9 cannot
 
 
 def check_precision(precision):
