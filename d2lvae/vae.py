@@ -45,11 +45,6 @@ class VAE(Net):
         super().__init__(image_shape, num_latents=num_latents, **sizes)
         self.num_latents = num_latents
 
-    @property
-    def ctx(self):
-        """The device that the weights are on."""
-        return next(iter(self.collect_params().values())).list_ctx()[0]
-
     def encode(self, images):
         """Images (N, C, H, W) in [0, 1] -> mean and log-variance of their latents, (N, L) each.
 

@@ -17,6 +17,7 @@ if (
 ):  # started behind a shell's &: processes would pass it on, and Ctrl-C would do nothing
     signal.signal(signal.SIGINT, signal.default_int_handler)
 import d2lvae
+import other_device
 from d2lvae import data as datasets
 from d2lvae.evaluation import quality
 from d2lvae.sources import mnist, synthetic_faces
@@ -44,6 +45,14 @@ def quick_ends(monkeypatch, request):
 def _blank(figure):
     pyplot.close(figure)
     return Image.new("RGB", (40, 30), "white")
+
+
+@pytest.fixture(scope="module")
+def another_device():
+    """In this file's tests d2l.try_gpu gives another device than the first, which stays apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        other_device.use(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import d2lvae
 import mxnet as mx
 import nbformat
 import numpy as np
+import other_device
 import papermill
 import pytest
 from d2lvae import config as parameters
@@ -32,14 +33,18 @@ TINY = {
     "latent": {},
     "own": {"epochs": 1},
 }
-INJECTED = """
+INJECTED = f"""
+import sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+import other_device
+other_device.use()
 from d2lvae.engine import progress
 from d2lvae.evaluation import classifier, quality
 from d2lvae.sources import synthetic
 assert not progress.is_interactive()
 quality.NUM_MEASURED, classifier.NUM_DIGITS, classifier.NUM_FACES = 50, 500, 256
 synthetic.NUM_FACES, synthetic.NUM_VALIDATION_FACES, synthetic.NUM_VALIDATION_DIGITS = 256, 100, 200
-del progress, classifier, quality, synthetic  # a notebook that forgets its own import fails
+del sys, other_device, progress, classifier, quality, synthetic  # a notebook that forgets its own import fails
 """
 NAMES = {"anime": "drawn faces", "own": "shapes"}  # of the images, others than drawn digits
 COMMON = {
@@ -236,6 +241,7 @@ def test_the_units_that_never_fire_are_as_it_says():
 def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
     """Cells tagged nbval-check-output must print what is committed; all others must run, their assertions hold.
 
+    They compute on another device than the first, as with a GPU.
     nbval is taken for no page, whatever Jupyter has left in the environment.
     """
     halves = [tmp_path / "0", tmp_path / "1"]  # one core each
@@ -295,3 +301,5 @@ def test_nbval_trains_every_notebook_on_tiny_data(tmp_path):
             losses = [float(row["loss"]) for row in csv.DictReader(file)]
         begun = path.match("ShapesVAE_on_shapes/5_16_with_edges_1_*/history.csv")  # for one epoch
         assert begun or losses[-1] < losses[0], path
+        metrics = json.loads(path.with_name("metrics.json").read_text())
+        assert metrics["device"] == str(other_device.DEVICE)

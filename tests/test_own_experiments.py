@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import numpy as np
+import other_device
 import pytest
 from d2lvae.sources.checks import DataError
 from d2lvae.storage import paths
@@ -19,6 +20,7 @@ PAGE = ROOT / "docs" / "own_experiments.md"
 @pytest.mark.pictures
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    other_device.use(monkeypatch.setattr)
     names, runs = {}, []
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(compile(code, str(PAGE), "exec"), names)

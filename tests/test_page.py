@@ -39,7 +39,7 @@ def numbers(text, kind=np.float32):
 
 
 @pytest.fixture(scope="module")
-def written(results, tmp_path_factory):  # noqa: F811
+def written(results, tmp_path_factory, another_device):  # noqa: F811
     """A page of small runs on digits and on faces, with some life in their new weights."""
     path = tmp_path_factory.mktemp("page") / "explorer.html"
     return path, page.write_page(saved_runs.finished_runs(results), path)

@@ -34,7 +34,7 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def done(digits, tmp_path_factory):
+def done(digits, tmp_path_factory, another_device):
     folder = tmp_path_factory.mktemp("study")
     return folder, study.study(digits, TWO, SEEDS, 1, folder)
 

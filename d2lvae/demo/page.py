@@ -238,7 +238,8 @@ def seen(run):
     which they are.  On the page it shall judge one image of either kind.
     """
     originals = run.images.validation[:NUM_SEEN]
-    return mx.nd.array(np.concatenate([originals, reconstruct(run.vae, originals)])) / 255
+    both = np.concatenate([originals, reconstruct(run.vae, originals)])
+    return mx.nd.array(both, ctx=run.vae.ctx) / 255
 
 
 def write_page(folders, path):

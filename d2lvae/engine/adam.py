@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from .layers import projected_layers
-from .operators import flat_view
+from .operators import flat_view, on_cpu
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NOTHING = np.float32(1e-30)  # of smaller moments even the root is far below EPSILON
@@ -78,7 +78,7 @@ class Adam:
                 )
         self.projected_layers = projected_layers(net)
         self.ctx = self.weights[0].context
-        self.on_cpu = self.ctx.device_type == "cpu"
+        self.on_cpu = on_cpu(self.weights[0])
         self.set_state({}, 0)
 
     def step(self, batch_size):

@@ -6,7 +6,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from .bfloat16 import in_bfloat16
-from .operators import namespace
+from .operators import namespace, on_cpu
 
 
 def hybridize(function, nets, frozen=False, precision="float32"):
@@ -62,9 +62,8 @@ def _trace(function, nets, inputs, frozen, precision):
         p.name: p.data().detach() if frozen and p.grad_req != "null" else p.data()
         for p in parameters
     }
-    on_cpu = inputs[0].context.device_type == "cpu"  # there, layers want to know the number of rows
-    symbols = [
-        mx.sym.var(f"input{i}", shape=x.shape if on_cpu else None, dtype=x.dtype)
+    symbols = [  # on the CPU, layers want to know the number of rows
+        mx.sym.var(f"input{i}", shape=x.shape if on_cpu(x) else None, dtype=x.dtype)
         for i, x in enumerate(inputs)
     ]
     with _statistics_fixed(nets) if frozen else contextlib.nullcontext():

@@ -14,6 +14,11 @@ def namespace(values):
     return mx.nd if isinstance(values, mx.nd.NDArray) else mx.sym
 
 
+def on_cpu(array):
+    """Whether an NDArray is in the processor's own memory, where numpy and numba reach it."""
+    return array.context.device_type == "cpu"
+
+
 def sum_per_image(values):
     """(N, ...) -> (N,), as a product with ones: many times faster than MXNet's own sum."""
     F = namespace(values)

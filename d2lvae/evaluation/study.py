@@ -154,8 +154,9 @@ def _by_batch_statistics(net):
     noise = np.random.default_rng(0).standard_normal(
         (quality.NUM_MEASURED, net.num_latents), np.float32
     )
+    noise = mx.nd.array(noise, ctx=net.ctx)
     with autograd.train_mode():
-        parts = [net.decode(mx.nd.array(noise[i : i + 64])) for i in range(0, len(noise), 64)]
+        parts = [net.decode(noise[i : i + 64]) for i in range(0, len(noise), 64)]
         return np.concatenate([png.to_uint8(part.sigmoid()) for part in parts])
 
 

@@ -5,6 +5,7 @@ import zlib
 
 import mxnet as mx
 import numpy as np
+from d2l import mxnet as d2l
 
 from ..engine.operators import check_unit_range
 from . import codes
@@ -66,6 +67,11 @@ class Net(mx.gluon.HybridBlock):
                 hint = f"; did you mean {close}?" if close else ""
                 raise TypeError(f"{type(self).__name__} has no argument {name!r}{hint}")
 
+    @property
+    def ctx(self):
+        """The device that the weights are on."""
+        return next(iter(self.collect_params().values())).list_ctx()[0]
+
     def __call__(self, images):
         return super().__call__(check_unit_range(images))
 
@@ -104,8 +110,8 @@ def net_classes():
 def from_config(config, ctx=None):
     """A net from its `config` attribute, with weights that are still to be set.
 
-    It is on the CPU if no `ctx` is given.  CheckpointError for a kind of net that is not defined,
-    layers changed by hand, or arguments that do not fit.
+    `ctx` is as for :func:`load_net`.  CheckpointError for a kind of net that is not defined, layers
+    changed by hand, or arguments that do not fit.
     """
     kind, classes = config["net"], net_classes()
     if kind not in classes:
@@ -124,7 +130,7 @@ def from_config(config, ctx=None):
         net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
     except Exception as error:  # of many kinds: a class of one's own may have changed
         raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
-    net.initialize(mx.init.Zero(), ctx=ctx or mx.cpu())
+    net.initialize(mx.init.Zero(), ctx=ctx or d2l.try_gpu())
     net.hybridize(static_alloc=True)
     return net
 
@@ -155,7 +161,7 @@ def load_net(path, ctx=None, net=None):
     path : path
         The .npz file.
     ctx : mxnet.Context, optional
-        Where to put it; the CPU by default.
+        Where to put it; by default a GPU if there is one, else the CPU.
     net : HybridBlock, optional
         An initialised net that is given the weights, in place of a new one; needed where layers had
         been changed by hand.

@@ -131,12 +131,21 @@ def begin(nets, seed, own, quiet):
     """Give nets the weights that a run begins with; say which, if not what one would think.
 
     The second one's are drawn from seed + 1.  Nets in `own`, of :func:`own_weights`, keep theirs.
+    A net that has weights stays on its device, and the other one joins it there; RunError if each
+    has a device of its own.
     """
+    devices = {name: net.ctx for name, net in nets.items() if has_weights(net)}
+    if len({*devices.values()}) > 1:
+        found = " and ".join(f"the {name} on {device}" for name, device in devices.items())
+        raise RunError(
+            f"the nets must be on one device; found {found}: initialize them with one ctx"
+        )
+    ctx = next(iter(devices.values()), None)
     for place, (name, net) in enumerate(nets.items()):
-        _begin(net, seed + place, name in own, quiet)
+        _begin(net, seed + place, ctx, name in own, quiet)
 
 
-def _begin(net, seed, has_own_weights, quiet):
+def _begin(net, seed, ctx, has_own_weights, quiet):
     words = None
     if has_own_weights:
         words = "begins from the weights that it has been given, not from the seed's"
@@ -145,6 +154,6 @@ def _begin(net, seed, has_own_weights, quiet):
             words = f"was trained before; it begins anew from seed {seed} (resume True would go on)"
         elif has_weights(net) and net.drawn_from != seed:
             words = f"was initialized from seed {net.drawn_from}; it begins from seed {seed}"
-        initialize(net, seed)
+        initialize(net, seed, ctx)
     if words and not quiet:
         print(f"{type(net).__name__} {words}.", flush=True)
