@@ -6,7 +6,9 @@ import mxnet as mx
 import numpy as np
 import other_device
 import pytest
+from d2lvae import steps, training
 from d2lvae.engine import adam, hybridize
+from d2lvae.engine.process_group import ProcessGroup
 from d2lvae.evaluation import classifier
 from d2lvae.sources import synthetic
 from d2lvae.storage.errors import RunError
@@ -67,6 +69,23 @@ def test_a_run_stays_on_its_device(recipe, like_a_gpu, tiny_faces, tmp_path):
     pictures += [again.sample(2, from_codes=each) for each in (False, True)]
     assert {each.context for each in pictures} == {DEVICE}
     np.testing.assert_array_equal(pictures[0].asnumpy(), resumed.vae.reconstruct(X).asnumpy())
+
+
+class Half(ProcessGroup):
+    """The first of two workers, whose sums with the other are left out."""
+
+    size = 2
+
+    def shard(self, num_images):
+        return slice(0, num_images // 2), num_images
+
+
+def test_a_workers_step_is_on_its_device(like_a_gpu, tiny_faces):
+    vae, disc = d2lvae.ConvVAE(8, 4, (3, 32, 32)), d2lvae.ConvDisc(4, (3, 32, 32))
+    for seed, net in enumerate((vae, disc)):
+        d2lvae.initialize(net, seed)
+    found = training.learn(steps.BothStep(vae, disc), tiny_faces.train[:8], Half())
+    assert {(loss.shape, loss.context) for loss in found.values()} == {((4,), DEVICE)}
 
 
 def test_nets_stay_where_they_are_and_the_other_joins(like_a_gpu, tiny, config, tmp_path):
