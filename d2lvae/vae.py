@@ -79,13 +79,13 @@ class VAE(Net):
         mean, _ = self.encode(images)
         return self.decode(mean).sigmoid()
 
-    def sample(self, num_images, ctx=None, from_codes=False):
+    def sample(self, num_images, *, from_codes=False):
         """Decode draws from the prior N(0, 1): (num_images, C, H, W) in [0, 1].
 
         Or from where the codes of training images lie, a Gaussian (:mod:`d2lvae.storage.codes`).
         MXNet's random numbers begin alike in every process: `mx.random.seed` gives others.
         """
-        latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=ctx or self.ctx)
+        latents = mx.nd.random.normal(shape=(num_images, self.num_latents), ctx=self.ctx)
         return self.decode(codes.draw(self, latents) if from_codes else latents).sigmoid()
 
     def interpolate(self, start, end, num_steps=10):
