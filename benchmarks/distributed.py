@@ -74,8 +74,7 @@ def join(way):
     """The process group of a way, which may change how it uses MXNet's store."""
     from d2lvae.distributed import process_group
 
-    context = process_group.joined(local_steps=WAYS[way][1])
-    workers = process_group._joined
+    workers = process_group.joined(local_steps=WAYS[way][1])
     if way != "layer by layer":
         workers.store = AllAtOnce(workers.store)
     if way == "2 bits":  # of whatever is pushed: so no other numbers can be exchanged any more
@@ -83,7 +82,7 @@ def join(way):
         workers.store._barrier()  # the server has heard of it before anybody pushes
         workers.allgather = lambda value: wait_for_all(workers) or [value] * 2
         os.environ.pop("DMLC_WORKER_ID")  # which has been asked for
-    return context
+    return workers
 
 
 def wait_for_all(workers):
@@ -103,40 +102,38 @@ def carried_bytes():
 
 def work(name, path, way, batch_size, rounds, seconds):
     """Train as one of the workers, or alone; the first one prints what a step takes."""
-    import contextlib
-
     import mxnet as mx
     from d2lvae import training
     from d2lvae.engine.process_group import SINGLE
     from gluon_steps import initialized
 
     images = np.load(path)
-    with contextlib.nullcontext(SINGLE) if way == "alone" else join(way) as group:
-        step = training.make_step(*initialized(name), config(name), allreduce=group.add_up)
-        period = 1 if way == "alone" else WAYS[way][1]
+    group = SINGLE if way == "alone" else join(way)
+    step = training.make_step(*initialized(name), config(name), allreduce=group.add_up)
+    period = 1 if way == "alone" else WAYS[way][1]
 
-        def run(steps):
-            group.allgather(0)  # all begin together
-            start = time.perf_counter()
-            for i in range(steps):
-                place = i % (len(images) // batch_size) * batch_size
-                training.learn(step, images[place : place + batch_size], group)
-            mx.nd.waitall()
-            taken = time.perf_counter() - start
-            return max(group.allgather(taken)) / steps
+    def run(steps):
+        group.allgather(0)  # all begin together
+        start = time.perf_counter()
+        for i in range(steps):
+            place = i % (len(images) // batch_size) * batch_size
+            training.learn(step, images[place : place + batch_size], group)
+        mx.nd.waitall()
+        taken = time.perf_counter() - start
+        return max(group.allgather(taken)) / steps
 
-        run(max(2, period))
-        steps = max(1, round(seconds / run(max(2, period)) / period)) * period
-        if way == "2 bits":  # its workers cannot agree on another number
-            steps = 20
-        found = {"steps": rounds * steps}
-        if group.rank == 0:
-            print(f"BEGIN {time.time()}", flush=True)
-        before = time.process_time(), carried_bytes()
-        found["seconds"] = [run(steps) for _ in range(rounds)]
-        found["worker_seconds"] = (time.process_time() - before[0]) / found["steps"]
-        if before[1] is not None:
-            found["cable_bytes"] = (carried_bytes() - before[1]) / found["steps"]
+    run(max(2, period))
+    steps = max(1, round(seconds / run(max(2, period)) / period)) * period
+    if way == "2 bits":  # its workers cannot agree on another number
+        steps = 20
+    found = {"steps": rounds * steps}
+    if group.rank == 0:
+        print(f"BEGIN {time.time()}", flush=True)
+    before = time.process_time(), carried_bytes()
+    found["seconds"] = [run(steps) for _ in range(rounds)]
+    found["worker_seconds"] = (time.process_time() - before[0]) / found["steps"]
+    if before[1] is not None:
+        found["cable_bytes"] = (carried_bytes() - before[1]) / found["steps"]
     if group.rank == 0:
         print(f"FOUND {json.dumps(found)}", flush=True)
 

@@ -100,7 +100,8 @@ def fit(vae, images, config, discriminator=None):
     folder = folders.folder_of(settings, config.results_dir)
 
     kept = lambda: folders.kept(history, settings["epochs"])
-    with process_group(config, kept) as group, weights.remembered(nets, own):
+    group = process_group(config, kept)
+    with weights.remembered(nets, own):
         compared = {**settings, "resume": config.resume, "version": __version__}
         agreement.check_same_config(group, compared)
         with folders.folder_lock(folder) if group.rank == 0 else contextlib.nullcontext():

@@ -40,12 +40,12 @@ def test_the_latest_checkpoint_is_loaded_and_the_one_before_kept(tmp_path):
 
 
 def test_only_this_configurations_epochs_count(tmp_path):
-    assert checkpoints.epochs_kept(tmp_path, CONFIG, {}) == -1
+    assert checkpoints.epochs_kept(tmp_path, CONFIG) == -1
     for number, lr in enumerate((0.1, 0.1, 0.2)):  # the last is of another configuration
         record = {"config": {**CONFIG, "lr": lr}, "history": [{}] * (number + 1)}
         checkpoints.save_checkpoint(tmp_path, {"vae/w": np.zeros(3, np.float32)}, record)
-    assert checkpoints.epochs_kept(tmp_path, CONFIG, {}) == 2
-    assert checkpoints.epochs_kept(tmp_path, {**CONFIG, "lr": 0.3}, {}) == -1
+    assert checkpoints.epochs_kept(tmp_path, CONFIG) == 2
+    assert checkpoints.epochs_kept(tmp_path, {**CONFIG, "lr": 0.3}) == -1
 
 
 def cut_short(content):

@@ -36,9 +36,8 @@ class Directions:
         return (latents - self.origin) @ self.axes.T / self.scales
 
     def traverse(self, latents, steps):
-        """Latents (L,), moved by `steps` (K,) units; where the numbers differ, the first count."""
-        number = min(len(steps), len(self.scales))
-        return latents + (steps[:number] * self.scales[:number]) @ self.axes[:number]
+        """Latents (L,), moved by `steps` (K,) units."""
+        return latents + (steps * self.scales) @ self.axes
 
 
 def interpolate(start, end, fraction):

@@ -168,7 +168,7 @@ class Workers(ProcessGroup):
 
 
 def joined(kept=str, local_steps=1):
-    """The process group, connected, for a block that all its workers go through together.
+    """The process group, connected, for a training that all its workers go through together.
 
     Parameters and errors are those of :func:`d2lvae.engine.process_group.process_group`.
     """
@@ -177,4 +177,4 @@ def joined(kept=str, local_steps=1):
         settle(group := cluster())
         _joined = Workers(group)
     _joined.connect(kept, local_steps)
-    return contextlib.nullcontext(_joined)
+    return _joined

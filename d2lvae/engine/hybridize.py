@@ -6,6 +6,7 @@ import mxnet as mx
 from mxnet.gluon import nn
 
 from .bfloat16 import in_bfloat16
+from .layers import all_layers
 from .operators import namespace, on_cpu
 
 
@@ -98,7 +99,7 @@ def _statistics_fixed(nets):
 
     Its momentum is 1 meanwhile, so that the running statistics stay.
     """
-    layers = [layer for net in nets for layer in _layers(net) if isinstance(layer, nn.BatchNorm)]
+    layers = [layer for net in nets for layer in all_layers(net) if isinstance(layer, nn.BatchNorm)]
     momenta = [layer._kwargs["momentum"] for layer in layers]
     for layer in layers:
         layer._kwargs["momentum"] = 1
@@ -133,8 +134,3 @@ def _apart(layer, x, num_batches):
     with _statistics_fixed([layer]):
         others = [layer(other) for other in others]
     return namespace(x).concat(first, *others, dim=0)
-
-
-def _layers(net):
-    """A net and all layers within it."""
-    return [net] + [layer for child in net._children.values() for layer in _layers(child)]

@@ -109,7 +109,13 @@ TRANSPOSED = functools.partial(nn.Conv2DTranspose, kernel_size=4, strides=2, pad
 UPSAMPLING = {"transposed": TRANSPOSED, "resize": ResizeConv}  # each doubles an image's size
 
 
+def all_layers(net):
+    """A net and all layers within it."""
+    found = []
+    net.apply(found.append)
+    return found
+
+
 def projected_layers(net):
     """All layers within a net with a method `project`, to be called when their weights changed."""
-    found = [net] if hasattr(net, "project") else []
-    return found + [layer for child in net._children.values() for layer in projected_layers(child)]
+    return [layer for layer in all_layers(net) if hasattr(layer, "project")]

@@ -1,6 +1,5 @@
 """The processes that train one net together; here, the group of one."""
 
-import contextlib
 import os
 
 from ..storage.errors import ParameterError
@@ -52,7 +51,7 @@ SINGLE = ProcessGroup()
 
 
 def process_group(config, kept):
-    """The group that a run's parameters ask for, in a block.
+    """The group that a run's parameters ask for.
 
     `config.kvstore` is 'local', or 'dist_sync' for several processes (:mod:`d2lvae.distributed`),
     of which each takes `local_steps` between two sums.  `kept()` says what is left to go on from,
@@ -74,4 +73,4 @@ def process_group(config, kept):
             f"kvstore is 'local', but DMLC_ROLE is {os.environ['DMLC_ROLE']!r} in the environment, "
             "as for one of several workers: give -p kvstore dist_sync, or unset DMLC_ROLE"
         )
-    return contextlib.nullcontext(SINGLE)
+    return SINGLE

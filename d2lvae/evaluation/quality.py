@@ -24,7 +24,6 @@ from . import classifier, metrics
 from .figures import MEASURES
 
 NUM_MEASURED = 1_000  # validation images, at most, whose reconstructions are measured
-BATCH_SIZE = 64
 MEANINGS = {"final": "nats per image, last epoch", "validation": "nats per image, held-out images"}
 
 
@@ -139,8 +138,8 @@ def validation_losses(vae, images, pixel_loss, seed):
     """
     pixel_loss = losses.PIXEL_LOSSES.get(pixel_loss, pixel_loss)
     rng, sums = np.random.default_rng(spawn_seeds(seed, 0)[1]), []
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = unit_images(images[start : start + BATCH_SIZE], vae.ctx)
+    for part in codes.split(images):
+        batch = unit_images(part, vae.ctx)
         mean, log_var = vae.encode(batch)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         latents = vae.reparameterize(mean, log_var, mx.nd.array(noise, ctx=vae.ctx))

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
@@ -131,16 +130,12 @@ def measure_all(images, folders):
         distances = quality.kernel_distances(judge, originals, sets)
         return {**metrics.per_image(originals, reconstructed), **distances}
 
-    def measures_of(net):
-        samples = {**quality.samples_of(net), "kid_prior_batch": _by_batch_statistics(net)}
-        return measures(runs.reconstruct(net, originals), samples)
-
     seeds, found = sorted({seed for _, seed in folders}), {}
     for name in dict.fromkeys(name for name, _ in folders):
         nets = [load_net(folders[name, seed] / "vae.npz") for seed in seeds]
-        found[name] = [measures_of(net) for net in nets]
+        reconstructed = [runs.reconstruct(net, originals) for net in nets]
+        found[name] = list(map(measures, reconstructed, map(_samples, nets)))
         if name == PLAIN:
-            reconstructed = [runs.reconstruct(net, originals) for net in nets]
             for control, make in CONTROLS.items():
                 found[control] = [measures(make(originals, each)) for each in reconstructed]
     return {
@@ -149,15 +144,13 @@ def measure_all(images, folders):
     }
 
 
-def _by_batch_statistics(net):
-    """Samples from the prior, uint8, decoded 64 at once with the statistics of these 64."""
-    noise = np.random.default_rng(0).standard_normal(
-        (quality.NUM_MEASURED, net.num_latents), np.float32
-    )
-    noise = mx.nd.array(noise, ctx=net.ctx)
+def _samples(net):
+    """Samples of either kind; those from the prior also with the statistics of each minibatch."""
+    found, size = quality.samples_of(net), (quality.NUM_MEASURED, net.num_latents)
     with autograd.train_mode():
-        parts = [net.decode(noise[i : i + 64]) for i in range(0, len(noise), 64)]
-        return np.concatenate([png.to_uint8(part.sigmoid()) for part in parts])
+        noise = np.random.default_rng(0).standard_normal(size, np.float32)
+        found["kid_prior_batch"] = codes.decode(net, noise)
+    return found
 
 
 def summarize(measures):

@@ -13,6 +13,7 @@ import numpy as np
 from .errors import CheckpointError
 from .files import read_arrays, regular_file, write_arrays
 from .nets import check_arrays, get_weights, set_weights
+from .records import differing
 
 LATEST, PREVIOUS = "checkpoint.npz", "checkpoint_previous.npz"
 
@@ -38,16 +39,15 @@ def save_checkpoint(folder, arrays, record):
         ) from None
 
 
-def epochs_kept(folder, config, usual):
+def epochs_kept(folder, config):
     """How many epochs a folder's checkpoint holds of a configuration, however far it was to go.
 
-    -1 if none can be read.  Parameters are as for :func:`load_checkpoint`.
+    -1 if none can be read.
     """
-    found = differences(folder, config, usual)
-    return max((number for number, differing in found if not differing), default=-1)
+    return max((number for number, other in differences(folder, config) if not other), default=-1)
 
 
-def differences(folder, config, usual):
+def differences(folder, config):
     """The epochs that a folder's checkpoints hold, and the settings that are not `config`'s.
 
     A pair of each checkpoint that can be read; `epochs` does not count as a setting.
@@ -58,29 +58,28 @@ def differences(folder, config, usual):
             path = regular_file(pathlib.Path(folder) / name)
             with np.load(path, allow_pickle=False) as file:
                 record = json.loads(file["record"].tobytes().decode())
-            found.append((len(record["history"]), _differing(record, config, usual)))
+            found.append((len(record["history"]), differing(record["config"], config)))
     return found
 
 
-def load_checkpoint(folder, config, usual=None, like=None):
+def load_checkpoint(folder, config, like=None):
     """The newest whole checkpoint of this configuration; None if there is no checkpoint at all.
 
-    It is (arrays, record).  `usual` says what a setting is that only one of the two configurations
-    names.  `like` has arrays of the names, shapes and kinds that are wanted; those found must be
-    finite, too.  CheckpointError if none is whole, or the newest whole one is of another
-    configuration.
+    It is (arrays, record).  `like` has arrays of the names, shapes and kinds that are wanted; those
+    found must be finite, too.  CheckpointError if none is whole, or the newest whole one is of
+    another configuration.
     """
     latest, previous = (pathlib.Path(folder) / name for name in (LATEST, PREVIOUS))
     damage = []
     for path in filter(os.path.lexists, (latest, previous)):
         try:
-            arrays, record, differing = _read(path, config, usual, like)
+            arrays, record, others = _read(path, config, like)
         except CheckpointError as error:
             damage.append(str(error))
             continue
-        if differing:
+        if others:
             raise CheckpointError(
-                f"{path} is of another configuration ({'; '.join(differing)}). "
+                f"{path} is of another configuration ({'; '.join(others)}). "
                 "Give the same parameters, or resume False to begin anew"
             )
         if damage:  # out of the way, or the next checkpoint would push out this whole one
@@ -95,42 +94,18 @@ def load_checkpoint(folder, config, usual=None, like=None):
     return None
 
 
-def _read(path, config, usual, like):
+def _read(path, config, like):
     """A checkpoint's arrays and record, and in what its configuration differs."""
     arrays, record = read_arrays(path)
-    try:
-        differing = _differing(record, config, usual)
-        if like is not None and not differing:
-            check_arrays(arrays, {name: (one.shape, one.dtype) for name, one in like.items()})
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return arrays, record, differing
-
-
-def _differing(record, config, usual):
-    """The settings in a checkpoint's record that are not those of `config`, but for `epochs`."""
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise CheckpointError("it is no checkpoint, as it names no configuration")
-    there, here = (_flat({**(usual or {}), **each}) for each in (record["config"], config))
-    return [
-        f"{name} {_short(there.get(name))} there, {_short(here.get(name))} here"
-        for name in sorted({*there, *here} - {"epochs"})
-        if there.get(name) != here.get(name)
-    ]
-
-
-def _short(value):
-    """A value as it is told of: of a checksum the beginning."""
-    return value[:8] if isinstance(value, str) and len(value) == 64 else repr(value)
-
-
-def _flat(config):
-    """A configuration with each net's sizes beside the other settings, as 'vae num_latents'."""
-    flat = {}
-    for name, value in config.items():
-        nested = value if isinstance(value, dict) else {}
-        flat.update({f"{name} {key}": each for key, each in nested.items()} or {name: value})
-    return flat
+        raise CheckpointError(f"{path}: it is no checkpoint, as it names no configuration")
+    found = differing(record["config"], config)
+    if like is not None and not found:
+        try:
+            check_arrays(arrays, {name: (one.shape, one.dtype) for name, one in like.items()})
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    return arrays, record, found
 
 
 def made_with(record):

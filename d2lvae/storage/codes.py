@@ -50,7 +50,7 @@ def fit_codes(vae, images):
         None, after a note, if some of the codes are no finite numbers.
     """
     parts = []
-    for part in _split(images):
+    for part in split(images):
         mean, log_var = vae.encode(unit_images(part, vae.ctx))
         parts.append((mean.asnumpy(), log_var.exp().asnumpy()))
     means, variances = (np.concatenate(part).astype(np.float64) for part in zip(*parts))
@@ -98,17 +98,18 @@ def samples(vae, num_images, seed=0):
 
 def encode(vae, images):
     """uint8 images (N, C, H, W) -> the means of their latents (N, L)."""
-    parts = [vae.encode(unit_images(part, vae.ctx))[0].asnumpy() for part in _split(images)]
+    parts = [vae.encode(unit_images(part, vae.ctx))[0].asnumpy() for part in split(images)]
     return np.concatenate(parts)
 
 
 def decode(vae, latents):
     """Latents (N, L), an array or an NDArray -> images (N, C, H, W), uint8."""
     latents = mx.nd.array(latents, ctx=vae.ctx)
-    return np.concatenate([to_uint8(vae.decode(part).sigmoid()) for part in _split(latents)])
+    return np.concatenate([to_uint8(vae.decode(part).sigmoid()) for part in split(latents)])
 
 
-def _split(rows):
+def split(rows):
+    """Rows in minibatches."""
     return [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
 
 

@@ -19,7 +19,7 @@ from ..engine import threads
 from . import checkpoints, paths
 from .errors import CheckpointError, RunBusy, RunError
 from .files import Busy, atomic_write, file_lock, not_written, read_json
-from .records import OPTIONAL, run_name
+from .records import differing, run_name
 
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
@@ -67,7 +67,7 @@ def check_folder(folder, settings, resume):
         raise RunError(f"{work} cannot be brought to its end ({error}): move it away") from None
     if os.path.lexists(folder / "metrics.json"):
         _check_earlier(folder, settings)
-    kept = checkpoints.epochs_kept(work, settings, OPTIONAL)
+    kept = checkpoints.epochs_kept(work, settings)
     if kept > 0 and not resume:
         print(
             f"note: an unfinished run of these parameters is here ({kept} of {settings['epochs']} "
@@ -100,21 +100,16 @@ def _check_earlier(folder, settings):
     """Make sure that the results in a folder are of the same configuration."""
     try:
         earlier = read_json(folder / "metrics.json")
-        config = dict(earlier["config"])
+        others = differing(dict(earlier["config"]), settings)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder / 'metrics.json'} is not the record of a run ({error}): move the folder "
             "away, or choose another results_dir"
         ) from None
-    differing = [
-        name
-        for name in sorted({*settings, *config})
-        if settings.get(name, OPTIONAL.get(name)) != config.get(name, OPTIONAL.get(name))
-    ]
-    if differing:
+    if others:
         raise RunError(
-            f"{folder} holds the results of another configuration (different in its metrics.json: "
-            f"{', '.join(differing)}): move it away, or choose another results_dir"
+            f"{folder} holds the results of another configuration ({'; '.join(others)}): move it "
+            "away, or choose another results_dir"
         )
     print(
         f"This configuration has been run before, on {earlier.get('finished_at', '?')}.\n"
@@ -148,11 +143,11 @@ def find_checkpoint(folder, settings, like):
     others = sorted(path for path in folder.parent.glob(pattern) if path != folder)
     places = [place for path in (folder, *others) for place in (path / UNFINISHED, path)]
     own = folder / UNFINISHED, folder
-    kept = {place: checkpoints.epochs_kept(place, settings, OPTIONAL) for place in places}
+    kept = {place: checkpoints.epochs_kept(place, settings) for place in places}
     usable = [place for place in places if place in own or 0 <= kept[place] <= settings["epochs"]]
     for place in sorted(usable, key=lambda place: -kept[place]):
         try:
-            found = checkpoints.load_checkpoint(place, settings, OPTIONAL, like=like)
+            found = checkpoints.load_checkpoint(place, settings, like)
         except CheckpointError as error:
             if place in own:
                 raise
@@ -192,16 +187,16 @@ def nearest(folder, settings):
     '' if there is none with `NEAR` or fewer.
     """
     found = [
-        (len(differing), path.name, differing or ["more epochs there"])
+        (len(others), path.name, others or ["more epochs there"])
         for path in folder.parent.iterdir()
         for place in (path, path / UNFINISHED)
-        for _, differing in checkpoints.differences(place, settings, OPTIONAL)
-        if len(differing) <= NEAR
+        for _, others in checkpoints.differences(place, settings)
+        if len(others) <= NEAR
     ]
     if not found:
         return ""
-    _, name, differing = min(found)
-    return f"The nearest run here, {name}, differs: {'; '.join(differing)}.\n"
+    _, name, others = min(found)
+    return f"The nearest run here, {name}, differs: {'; '.join(others)}.\n"
 
 
 def say_resumed(made_with, num_epochs, epochs, size):

@@ -93,3 +93,27 @@ def source_checksum(function):
         return f"{zlib.crc32(inspect.getsource(function).encode()):08x}"
     except (OSError, TypeError):
         return None
+
+
+def differing(there, here):
+    """The settings of one configuration that are not another's, in words; `epochs` is none."""
+    there, here = (_flat({**OPTIONAL, **each}) for each in (there, here))
+    return [
+        f"{name} {_short(there.get(name))} there, {_short(here.get(name))} here"
+        for name in sorted({*there, *here} - {"epochs"})
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _short(value):
+    """A value as it is told of: of a checksum the beginning."""
+    return value[:8] if isinstance(value, str) and len(value) == 64 else repr(value)
+
+
+def _flat(config):
+    """A configuration with each net's sizes beside the other settings, as 'vae num_latents'."""
+    flat = {}
+    for name, value in config.items():
+        nested = value if isinstance(value, dict) else {}
+        flat.update({f"{name} {key}": each for key, each in nested.items()} or {name: value})
+    return flat

@@ -189,11 +189,10 @@ def read_net(folder):
 
 def read_checkpoint(folder):
     from d2lvae.storage import checkpoints
-    from d2lvae.storage.records import OPTIONAL
 
     step, settings = a_step()
     arrays, record = checkpoints.load_checkpoint(
-        folder, settings, OPTIONAL, like=checkpoints.get_state(step)[0]
+        folder, settings, like=checkpoints.get_state(step)[0]
     )
     checkpoints.set_state(step, arrays, record["steps"])
     del record["config"]["epochs"]  # a longer or shorter run may go on from it, to the same bits
