@@ -33,6 +33,18 @@ def _adam(weight, gradient, mean, var, scale, lr, beta1, beta2, epsilon):
         weight[i] -= lr * mean[i] / (np.sqrt(var[i]) + epsilon)
 
 
+def _check(parameter, gradient):
+    """TypeError for a parameter with what this Adam does not know."""
+    for what, found, known in (
+        ("dtype", np.dtype(gradient.dtype).name, "float32"),
+        ("stype", gradient.stype, "default"),
+        ("grad_req", parameter.grad_req, "write"),
+        ("lr_mult", parameter.lr_mult, 1.0),
+    ):
+        if found != known:
+            raise TypeError(f"{parameter.name} has {what} {found!r}; Adam is for {known!r} alone")
+
+
 class Adam:
     """Adam over a net's parameters, with its state in sight so that it can be saved and restored.
 
@@ -52,7 +64,8 @@ class Adam:
     Raises
     ------
     TypeError
-        Parameters that are not float32.
+        Parameters that are not float32, have sparse gradients, a `grad_req` 'add' or a rate of
+        their own; or all are frozen.
     RuntimeError
         From `step`, if the net has been initialised anew meanwhile, so that its weights are others.
 
@@ -68,14 +81,12 @@ class Adam:
             for name, p in net.collect_params().items()
             if p.grad_req != "null"
         }
+        if not self.parameters:
+            raise TypeError(f"all weights of {net.name} are frozen: nothing is left to learn")
         self.weights = [p.data() for p in self.parameters.values()]
         self.gradients = [p.grad() for p in self.parameters.values()]
-        for parameter, weight in zip(self.parameters.values(), self.weights):
-            if weight.dtype != np.float32:
-                found = np.dtype(weight.dtype).name
-                raise TypeError(
-                    f"{parameter.name} is {found}; Adam is for float32 (leave out net.cast)"
-                )
+        for parameter, gradient in zip(self.parameters.values(), self.gradients):
+            _check(parameter, gradient)
         self.projected_layers = projected_layers(net)
         self.ctx = self.weights[0].context
         self.on_cpu = on_cpu(self.weights[0])

@@ -30,6 +30,11 @@ def has_bfloat16():
         return False
 
 
+def _pools_in_bfloat16(attributes):
+    whole, kind = attributes.get("global_pool"), attributes.get("pool_type", "max")
+    return whole != "True" and kind in ("max", "avg")
+
+
 def in_bfloat16(symbol, shapes):
     """The same computation with its convolutions, and what follows them, in bfloat16.
 
@@ -69,8 +74,9 @@ def in_bfloat16(symbol, shapes):
         lows = [source[0] in low for source in sources]
         goes_low = kind == "elemwise_add" and any(lows)
         if kind == "Convolution":
-            goes_low = shapes[nodes[sources[1][0]]["name"]][1] >= FEWEST_CHANNELS
-        pools = kind == "Pooling" and node["attrs"].get("global_pool") != "True"
+            shape = shapes.get(nodes[sources[1][0]]["name"])  # None of weights that are computed
+            goes_low = shape is not None and shape[1] >= FEWEST_CHANNELS
+        pools = kind == "Pooling" and _pools_in_bfloat16(node["attrs"])
         follows = kind in FOLLOWERS and node.get("attrs", {}).get("act_type") not in NOT_IN_BFLOAT16
         stays_low = (follows or pools) and lows[0]
         if not stays_low:

@@ -5,6 +5,7 @@ import contextlib
 import mxnet as mx
 from mxnet.gluon import nn
 
+from ..storage.errors import RunError
 from .bfloat16 import in_bfloat16
 from .layers import all_layers
 from .operators import namespace, on_cpu
@@ -73,6 +74,12 @@ def _trace(function, nets, inputs, frozen, precision):
     if precision == "bfloat16":
         symbol = in_bfloat16(symbol, {name: array.shape for name, array in arrays.items()})
     names, given = symbol.list_inputs(), [x.name for x in symbols]
+    for name in names:
+        if name not in arrays and name not in given:
+            raise RunError(
+                f"{name} is a weight of none of the nets that learn here: make its layer an "
+                "attribute of the VAE or the discriminator, not one in a list or in a loss"
+            )
     places = [names.index(name) for name in given]
     compiled = mx.nd.CachedOp(
         symbol,

@@ -9,10 +9,11 @@ from d2l import mxnet as d2l
 
 from ..engine.operators import check_unit_range
 from . import codes
-from .errors import CheckpointError
+from .errors import CheckpointError, RunError
 from .files import read_arrays, write_arrays
 from .rules import close_choices
 
+MARKS = "layers", "frozen"  # in a record, of a net that is not as its class makes it
 # The least number of what is counted.
 LEAST = dict(C=1, H=1, W=1, num_latents=1, num_layers=0, num_hiddens=1, base_channels=1)
 
@@ -127,7 +128,7 @@ def from_config(config, ctx=None):
     arguments = arguments_of(config)
     try:
         net = classes[kind](**arguments)
-        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+        infer_shapes(net)
     except Exception as error:  # of many kinds: a class of one's own may have changed
         raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
     net.initialize(mx.init.Zero(), ctx=ctx or d2l.try_gpu())
@@ -230,12 +231,19 @@ def _shown(kind):
 
 
 def describe(net):
-    """A net's `config`, and a mark if its layers are not those that its class makes.
+    """A net's `config`, and marks if it is not as its class makes it.
 
-    The mark is a checksum of its layers as they print: a changed net has a folder of its own.
-    TypeError if its class does not take the arguments that are recorded.
+    Layers that were changed by hand (as they print) and frozen weights (by name) have a checksum
+    each: such a net has a folder of its own.  TypeError if its class does not take the arguments
+    that are recorded; RunError for layers that were made outside of its `name_scope`.
     """
-    layers, arguments = layers_of(net), arguments_of(net.config)
+    for name in net.collect_params():
+        if not name.startswith(net.prefix):
+            raise RunError(
+                f"{name} of this {type(net).__name__} was made outside of its name_scope(), so its "
+                "name is no name of its own: make all layers within `with self.name_scope():`"
+            )
+    arguments = arguments_of(net.config)
     try:
         again = type(net)(**arguments)
     except TypeError as error:
@@ -244,22 +252,43 @@ def describe(net):
             "must take the arguments that it hands to super().__init__ under the same names, and "
             "hand on all that it takes"
         ) from None
-    if layers == layers_of(again):
-        return net.config
-    return {**net.config, "layers": f"{zlib.crc32(layers.encode()):08x}"}
+    marks = {}
+    for mark, look in (("layers", layers_of), ("frozen", frozen_of)):
+        if (found := look(net)) != look(again):
+            marks[mark] = f"{zlib.crc32(found.encode()):08x}"
+    return {**net.config, **marks}
 
 
 def arguments_of(config):
     """What a net's class is called with to make it again."""
-    return {name: value for name, value in config.items() if name not in ("net", "layers")}
+    return {name: value for name, value in config.items() if name not in ("net", *MARKS)}
 
 
 def layers_of(net):
     """A net's layers as text: kinds, sizes and activations, also where widths were left open."""
-    if any(0 in (parameter.shape or (0,)) for parameter in _parameters(net).values()):
-        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+    infer_shapes(net)
     shapes = {name: parameter.shape for name, parameter in _parameters(net).items()}
     return f"{net!r} {shapes}"
+
+
+def frozen_of(net):
+    """The names of a net's weights that no training moves, as text."""
+    return " ".join(name for name, p in _parameters(net).items() if p.grad_req == "null")
+
+
+def infer_shapes(net):
+    """Settle the shapes that a net's layers leave open, as `nn.Dense(400)` does.
+
+    RunError for a layer that no image goes through, so that its shape cannot be known.
+    """
+    if any(0 in (p.shape or (0,)) for p in net.collect_params().values()):
+        try:
+            net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
+        except KeyError as error:
+            raise RunError(
+                f"{error.args[0]} is of a layer that this {type(net).__name__} does not use: leave "
+                "the layer out, or give it in_units or in_channels"
+            ) from None
 
 
 def _parameters(net):

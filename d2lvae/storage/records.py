@@ -87,12 +87,19 @@ def settings_of(vae, images, config, discriminator=None):
 def source_checksum(function):
     """A checksum of a function's own lines; None of none, and where they are in no file or cell.
 
-    Two losses of one name have folders of their own with it, and no training goes on with another.
+    Numbers and texts that the lines take from elsewhere count as well.  Two losses of one name have
+    folders of their own with it, and no training goes on with another.
     """
     try:
-        return f"{zlib.crc32(inspect.getsource(function).encode()):08x}"
-    except (OSError, TypeError):
+        text = inspect.getsource(function)
+        elsewhere = inspect.getclosurevars(function)
+    except (OSError, TypeError, ValueError):
         return None
+    values = {**elsewhere.globals, **elsewhere.nonlocals, **(function.__kwdefaults__ or {})}
+    values.update({str(i): value for i, value in enumerate(function.__defaults__ or ())})
+    simple = {n: v for n, v in values.items() if isinstance(v, (bool, int, float, str))}
+    text += repr(sorted(simple.items())) if simple else ""
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def differing(there, here):

@@ -9,6 +9,7 @@ from d2l import mxnet as d2l
 
 from ..engine.layers import projected_layers
 from .errors import RunError
+from .nets import infer_shapes
 
 
 def spawn_seeds(seed, *path):
@@ -51,10 +52,8 @@ def prepare(net):
 
 def complete(net):
     """Settle the shapes that a net's layers leave open, as `nn.Dense(400)` does."""
-    parameters = net.collect_params().values()
-    if any(not p.shape or 0 in p.shape for p in parameters):
-        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))
-    waiting = [p for p in parameters if p._deferred_init]
+    infer_shapes(net)
+    waiting = [p for p in net.collect_params().values() if p._deferred_init]
     if waiting:  # a pass gives them their weights
         net(mx.nd.zeros((1, *net.image_shape), ctx=waiting[0].list_ctx()[0]))
 
@@ -83,8 +82,8 @@ def checksum(net):
     complete(net)
     mx.nd.waitall()  # a pass that still runs may lay out a convolution's weights anew
     number = 0
-    for parameter in net.collect_params().values():
-        if parameter.grad_req != "null":
+    for name, parameter in net.collect_params().items():
+        if not name.endswith(("running_mean", "running_var")):
             number = zlib.crc32(np.ascontiguousarray(parameter.data().asnumpy()), number)
     return number
 
