@@ -125,6 +125,7 @@ def reconstruct(vae, images):
 def _train(step, images, settings, history, folder, resume, group):
     """What :func:`fit` does once all processes agree and the folder is nobody else's."""
     made_with = {"processor_threads": threads.settings(), "workers": group.size}
+    made_with.update(records.code_of(step.trainers))
     if group.rank == 0:
         folders.check_folder(folder, settings, resume)
     if resume:

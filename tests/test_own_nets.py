@@ -134,3 +134,28 @@ def test_bfloat16_leaves_weights_that_are_computed_and_other_pooling_as_they_are
     computed, pooled = (each.tojson(remove_amp_cast=False) for each in (computed, pooled))
     assert "bfloat16" not in computed
     assert pooled.count('"bfloat16"') == 2 and pooled.index('"float32"') < pooled.index("Pooling")
+
+
+def test_resuming_says_that_a_class_has_changed(tiny, config, capsys):
+    def made(activation):
+        class Changing(Plain):
+            def make(self):
+                super().make()
+                self.decoder = nn.HybridSequential()
+                self.decoder.add(nn.Dense(8, activation=activation), nn.Dense(784))
+
+        return Changing()
+
+    first = helpers.fit(made("tanh"), tiny, config)
+    for activation, changed in (("tanh", False), ("sigmoid", True)):
+        capsys.readouterr()
+        again = helpers.fit(made(activation), tiny, {**config, "resume": True})
+        said = capsys.readouterr().out
+        assert again.folder == first.folder and "going on after 2 of 2" in said
+        assert (
+            "code of the vae's class is not what its training was begun with" in said
+        ) == changed
+    assert (
+        "code" in first.metrics
+        and "code" not in helpers.fit(d2lvae.DenseVAE(3, 1, 8), tiny, config).metrics
+    )

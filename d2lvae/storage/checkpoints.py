@@ -109,9 +109,10 @@ def _read(path, config, like):
 
 
 def made_with(record):
-    """The threads and workers of the training that left a checkpoint."""
+    """The threads, workers and one's own classes' code of the training that left a checkpoint."""
     found = record.get("processor_threads", record.get("threads"))  # its name in version 0.1.0
-    return {"processor_threads": found, "workers": record.get("workers", 1)}
+    made = {"processor_threads": found, "workers": record.get("workers", 1)}
+    return {**made, **({"code": record["code"]} if "code" in record else {})}
 
 
 def get_state(step):

@@ -19,7 +19,7 @@ from ..engine import threads
 from . import checkpoints, paths
 from .errors import CheckpointError, RunBusy, RunError
 from .files import Busy, atomic_write, file_lock, not_written, read_json
-from .records import differing, run_name
+from .records import code_of, differing, run_name
 
 OWN_RESULTS = "results/own"  # not in git
 UNFINISHED = "unfinished"
@@ -175,6 +175,7 @@ def resume(step, settings, history, folder, group):
     made_with = record and checkpoints.made_with(record)
     if group.rank == 0 and made_with:
         say_resumed(made_with, len(history), settings["epochs"], group.size)
+        say_changed(made_with.get("code", {}), code_of(step.trainers).get("code", {}))
     elif group.rank == 0:
         print("resume: no checkpoint of these parameters yet, so this run begins at the beginning.")
         print(nearest(folder, settings), end="", flush=True)
@@ -217,6 +218,16 @@ def say_resumed(made_with, num_epochs, epochs, size):
             f"note: it was begun by {made_with['workers']} worker(s), now there are {size}; sums "
             "are rounded differently."
         )
+
+
+def say_changed(there, here):
+    """Say which nets' classes have other code than when training was begun; checksums by name."""
+    for name, checksum in there.items():
+        if here.get(name) not in (None, checksum):
+            print(
+                f"note: the code of the {name}'s class is not what its training was begun with. "
+                "Give the class another name, or resume False to begin anew."
+            )
 
 
 def kept(history, epochs):

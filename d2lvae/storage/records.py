@@ -8,6 +8,7 @@ from ..config import DEFAULTS, FACES
 from .agreement import OF_DISCRIMINATORS, STRINGS, check_agreement
 from .nets import describe
 
+NOT_OWN = "builtins", "d2lvae", "mxnet"  # modules whose classes are nobody's own
 TRAINING = ("epochs", "batch_size", "lr", "pixel_loss", "pixel_weight", "kl_weight", "seed")
 # Recorded if on.
 OPTIONAL = {name: DEFAULTS[name] for name in (*OF_DISCRIMINATORS, "precision", "local_steps")}
@@ -100,6 +101,19 @@ def source_checksum(function):
     simple = {n: v for n, v in values.items() if isinstance(v, (bool, int, float, str))}
     text += repr(sorted(simple.items())) if simple else ""
     return f"{zlib.crc32(text.encode()):08x}"
+
+
+def code_of(trainers):
+    """{'code': checksums of the methods of one's own classes, by the nets' names}; {} of none."""
+    code = {}
+    for name, trainer in trainers.items():
+        kinds = type(trainer.net).__mro__
+        own = [kind for kind in kinds if kind.__module__.split(".")[0] not in NOT_OWN]
+        methods = [each for kind in own for each in vars(kind).values() if inspect.isfunction(each)]
+        checksums = [source_checksum(method) for method in methods]
+        if any(checksums):
+            code[name] = f"{zlib.crc32(repr(checksums).encode()):08x}"
+    return {"code": code} if code else {}
 
 
 def differing(there, here):
