@@ -108,8 +108,8 @@ def _check_earlier(folder, settings):
         ) from None
     if others:
         raise RunError(
-            f"{folder} holds the results of another configuration ({'; '.join(others)}): move it "
-            "away, or choose another results_dir"
+            f"{folder} holds the results of another configuration (in its metrics.json "
+            f"{'; '.join(others)}): move it away, or choose another results_dir"
         )
     print(
         f"This configuration has been run before, on {earlier.get('finished_at', '?')}.\n"
