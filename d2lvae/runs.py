@@ -82,7 +82,8 @@ def fit(vae, images, config, discriminator=None):
         is not there.
     ParameterError
         Parameters that contradict each other, the images or the nets, or that have changed in the
-        notebook; a TypeError for what is of none of the package's classes.
+        notebook; a TypeError for what is of none of the package's classes, and for weights that
+        :class:`d2lvae.engine.adam.Adam` does not take.
     CheckpointError
         With `resume`: the checkpoints are damaged or of another configuration.
     FloatingPointError

@@ -150,6 +150,8 @@ def save_net(path, net):
     ------
     TypeError
         Its class does not take the arguments that are recorded.
+    RunError
+        Layers that were made outside of its `name_scope`.
     """
     write_arrays(path, {**get_weights(net), **codes.to_arrays(net)}, {"config": describe(net)})
 
