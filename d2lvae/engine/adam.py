@@ -42,7 +42,9 @@ def _check(parameter, gradient):
         ("lr_mult", parameter.lr_mult, 1.0),
     ):
         if found != known:
-            raise TypeError(f"{parameter.name} has {what} {found!r}; Adam is for {known!r} alone")
+            raise TypeError(
+                f"{parameter.name} has {what} {found!r}; Adam is for {known!r} alone: leave it so"
+            )
 
 
 class Adam:

@@ -128,7 +128,7 @@ def from_config(config, ctx=None):
     arguments = arguments_of(config)
     try:
         net = classes[kind](**arguments)
-        infer_shapes(net)
+        net.infer_shape(mx.nd.zeros((1, *net.image_shape)))  # also where widths are given
     except Exception as error:  # of many kinds: a class of one's own may have changed
         raise CheckpointError(f"{kind} cannot be built from {arguments}: {error}") from None
     net.initialize(mx.init.Zero(), ctx=ctx or d2l.try_gpu())
