@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from d2lvae.engine.adam import Adam
 from d2lvae.engine.bfloat16 import in_bfloat16
-from d2lvae.storage.errors import RunError
+from d2lvae.storage.errors import CheckpointError, RunError
+from d2lvae.storage.files import read_arrays, write_arrays
 from mxnet.gluon import nn
 
 
@@ -159,3 +160,20 @@ def test_resuming_says_that_a_class_has_changed(tiny, config, capsys):
         "code" in first.metrics
         and "code" not in helpers.fit(d2lvae.DenseVAE(3, 1, 8), tiny, config).metrics
     )
+
+
+def test_a_record_of_images_that_the_layers_do_not_take_is_refused(tmp_path):
+    class Fixed(Plain):
+        def make(self):
+            self.encoder, self.decoder = nn.HybridSequential(), nn.HybridSequential()
+            self.encoder.add(nn.Dense(6, in_units=784))
+            self.decoder.add(nn.Dense(784, in_units=3))
+
+    vae, path = Fixed(), tmp_path / "vae.npz"
+    d2lvae.initialize(vae, 0)
+    d2lvae.save_net(path, vae)
+    arrays, record = read_arrays(path)
+    record["config"]["image_shape"] = [1, 14, 14]
+    write_arrays(path, arrays, record)
+    with pytest.raises(CheckpointError, match="Fixed cannot be built from"):
+        d2lvae.load_net(path)
