@@ -86,6 +86,9 @@ def test_frozen_weights_are_kept_and_recorded(tiny, config):
         ]
         assert moved == 4 * [False] + 4 * [True]  # the encoder's, the decoder's
     assert len({run.folder for run in runs}) == 3
+    frozen = Plain()  # with the seed's weights
+    freeze(frozen.encoder)
+    assert helpers.run_folder(frozen, tiny, config) != runs[0].folder
     assert d2lvae.load_net(runs[-1].folder / "vae.npz").config == runs[0].vae.config
 
 
