@@ -19,7 +19,7 @@ STALE := $(shell [ "$$(cat '$(READY)' 2>/dev/null)" = "$$(cd '$(VENV)' 2>/dev/nu
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' Makefile
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %s\t%s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml constraints.txt tools/setup.sh tools/jupyterlab.json $(STALE)
 	@sh tools/setup.sh $(VENV)

@@ -41,12 +41,12 @@ def show_images(images, title, num_cols=5, scale=None):
     -------
     matplotlib.figure.Figure
     """
-    num_cols = max(2, min(num_cols, len(images)))  # room for the title
-    num_rows = -(-len(images) // num_cols)
-    scale = scale or max(1, min(128, WIDTH // num_cols - 6) // images[0].shape[2])
+    num_cols = max(1, min(num_cols, len(images)))
+    num_rows, num_wide = -(-len(images) // num_cols), max(2, num_cols)  # room for the title
+    scale = scale or max(1, min(128, WIDTH // num_wide - 6) // images[0].shape[2])
     height, width = (scale * side for side in images[0].shape[1:])
     across, down = width + 6, height + 6
-    page = blank(num_cols * across, num_rows * down + TITLE)
+    page = blank(num_wide * across, num_rows * down + TITLE)
     for i, image in enumerate(images):
         left, top = i % num_cols * across + 3, TITLE + i // num_cols * down + 3
         paste(page, image, left, top, scale)

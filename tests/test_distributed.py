@@ -245,6 +245,18 @@ def test_what_the_launcher_sets():
         assert group[1:] == ("127.0.0.1", 5000, 3, 2, 60, 300, 15)
 
 
+@pytest.mark.parametrize(
+    "visible, number, names",
+    [(None, 2, ["0", "1"]), ("4,7", 2, ["4", "7"]), ("4,7", 1, ["4"]), ("-1", 0, []), ("", 0, [])],
+)
+def test_a_gpu_that_is_hidden_or_not_there_is_none(monkeypatch, visible, number, names):
+    monkeypatch.setattr(launcher.context, "num_gpus", lambda: number)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert launcher.gpu_names() == names
+
+
 def test_each_workers_notebook_has_a_name_of_its_own():
     command = ["papermill", "notebooks/a.ipynb", "results/out.ipynb", "-p", "epochs", "2"]
     assert launcher.command_of(command, 0) == command

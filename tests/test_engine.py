@@ -18,7 +18,7 @@ from d2lvae.engine.hybridize import hybridize
 from d2lvae.engine.operators import unit_images
 from d2lvae.sources import synthetic_digits, synthetic_faces
 from d2lvae.steps import AdversarialStep, VAEStep
-from d2lvae.storage import records
+from d2lvae.storage import agreement, records
 from d2lvae.storage.nets import get_weights
 from d2lvae.training import make_step
 from mxnet import autograd
@@ -175,6 +175,18 @@ def test_a_wide_layer_without_a_bias_is_gluons():
     x = mx.nd.random.normal(shape=(5, 1100))
     expected = mx.nd.dot(x, layer.weight.data().T).asnumpy()
     np.testing.assert_allclose(hybridize(layer, [layer])(x).asnumpy(), expected, atol=1e-4)
+
+
+def test_a_function_may_leave_an_input_out():
+    """As a `reparameterize` of one's own without noise does, which several workers hand in."""
+    layer = layers.Dense(2, in_units=3)
+    layer.initialize()
+    graph = hybridize(lambda x, noise, y: layer(x) + y, [layer])
+    x, y = mx.nd.random.normal(shape=(4, 3)), mx.nd.arange(8).reshape((4, 2))
+    for factor in (1, 2):
+        found = graph(factor * x, mx.nd.ones((4, 5)), y)
+        expected = layer(factor * x) + y
+        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-5)
 
 
 def one_weight(values):
@@ -482,5 +494,9 @@ def test_precision_is_told_in_the_folders_name_and_refused_without_convolutions(
     )
     with pytest.raises(d2lvae.ParameterError, match="convolutions, and these nets have none"):
         helpers.fit(small_vae(), tiny, {**config, "precision": "bfloat16"})
+    vae = small_vae()
+    vae.upwards = nn.Conv2DTranspose(4, 4, in_channels=4)  # a convolution, but none in bfloat16
+    with pytest.raises(d2lvae.ParameterError, match="convolutions, and these nets have none"):
+        agreement.check_nets(vae, None, d2lvae.Config(precision="bfloat16"))
     with pytest.raises(ValueError, match="'float32' or 'bfloat16', found 'half'"):
         hybridize(lambda x: x, [], precision="half")

@@ -152,6 +152,15 @@ def test_reconstructions_stand_under_their_originals():
     figures.d2l.plt.close(figure)
 
 
+def test_one_reconstruction_stands_under_its_original():
+    original = np.full((1, 1, 4, 4), 10, np.uint8)
+    figure = figures.show_reconstructions(original, original + 100, "drawn digits")
+    page = np.asarray(figure.axes[0].images[0].get_array())[png.TITLE :, :, 0]
+    above, below = (np.argwhere(page == value)[:, 0] for value in (10, 110))
+    assert above.max() < below.min()
+    figures.d2l.plt.close(figure)
+
+
 def test_ten_reconstructions_stand_in_two_rows_of_pairs():
     originals = np.stack([np.full((1, 4, 4), value, np.uint8) for value in range(10)])
     figure = figures.show_reconstructions(originals, originals + 100, "drawn digits")

@@ -96,6 +96,13 @@ def test_a_lock_names_its_holder_and_is_free_when_the_holder_is_killed(tmp_path)
     assert (tmp_path / "lock").read_bytes() == b""
 
 
+@pytest.mark.parametrize("folder_mode, file_mode", [(0o2775, 0o664), (0o755, 0o644)])
+def test_who_may_write_in_a_folder_may_lock_it(tmp_path, folder_mode, file_mode):
+    tmp_path.chmod(folder_mode)
+    with files.file_lock(tmp_path / "lock"):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == file_mode
+
+
 @pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL"])
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys, code):
     def none(*arguments):

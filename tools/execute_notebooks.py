@@ -26,7 +26,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # lives as long as its kern
 def execute(path):
     """Execute one notebook and put the outcome in its place."""
     for run in re.findall(
-        r"results: results/(?:own/)?(images/[\w./-]+)", path.read_text()
+        r"results: results/(?:own/)?(images/[\w./-]+)", path.read_text(encoding="utf-8")
     ):  # or it says: run before
         shutil.rmtree(paths.results_root("results/own") / run, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:

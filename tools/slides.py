@@ -47,7 +47,7 @@ def slides(path, folder):
     shown = [cell for cell in notebook.cells if cell.metadata.slideshow.slide_type != "skip"]
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{path.stem}.slides.html"
-    out.write_text(described(page, shown).replace("</head>", WHOLE_WORDS, 1))
+    out.write_text(described(page, shown).replace("</head>", WHOLE_WORDS, 1), encoding="utf-8")
     return out
 
 

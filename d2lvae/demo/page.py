@@ -20,6 +20,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import nn
 
+from ..discriminators import ConvDisc, DenseLogReg
 from ..runs import reconstruct
 from ..sources.synthetic_faces import FACTORS
 from ..storage import paths
@@ -27,9 +28,11 @@ from ..storage.codes import factor, fit_codes
 from ..storage.errors import CheckpointError
 from ..storage.files import atomic_write
 from ..storage.nets import get_weights
+from ..vae import ConvVAE, DenseVAE
 from . import small_runs
 from .saved_runs import finished_runs, load_run, record_of
 
+COMPUTED = {DenseVAE, ConvVAE, DenseLogReg, ConvDisc}  # nets of whose layers net.js knows all
 WEB = pathlib.Path(__file__).parent / "web"
 MOST_BYTES = 8_000_000  # of a page: a phone loads it, a mail takes it
 NUM_IMAGES = {1: 32, 3: 16}  # to begin with, by their channels
@@ -71,34 +74,24 @@ def _text(array):
 
 
 def layers_of(block, rows=None, images=None):
-    """A block of layers as net.js takes them, a list of dicts.
+    """The layers of a net of `COMPUTED` as net.js takes them, a list of dicts.
 
-    Of the last layer only the first `rows` outputs.  Dense layers, convolutions, BatchNorms behind
-    convolutions, ReLU and LeakyReLU; PageError for another kind.  With `images`, an NDArray
-    (N, C, H, W), BatchNorms are folded with this minibatch's statistics, not with the running ones.
+    Of the last layer only the first `rows` outputs.  With `images`, an NDArray (N, C, H, W),
+    BatchNorms are folded with this minibatch's statistics, not with the running ones.
     """
-    if not isinstance(block, nn.HybridSequential):
-        raise PageError(f"the page cannot compute a {type(block).__name__}, only layers in a row")
     found = []
     for layer in block:
         weights = {name: array.astype(np.float64) for name, array in get_weights(layer).items()}
-        follows = isinstance(layer, (nn.BatchNorm, nn.Activation, nn.LeakyReLU))
-        if follows and (not found or found[-1]["slope"] != 1):
-            raise PageError("the page computes BatchNorm and one activation only behind a layer")
         if isinstance(layer, nn.BatchNorm):
             if images is not None:
                 numbers = images.asnumpy()
                 weights["running_mean"] = numbers.mean(axis=(0, 2, 3))
                 weights["running_var"] = numbers.var(axis=(0, 2, 3))
-            if found[-1]["kind"] == "dense":
-                raise PageError("the page computes BatchNorm only behind a convolution")
             _fold(found[-1], weights, layer._kwargs["eps"])
         elif isinstance(layer, (nn.Activation, nn.LeakyReLU)):
             found[-1]["slope"] = _slope(layer)
-        elif isinstance(layer, (nn.Dense, nn.Conv2D, nn.Conv2DTranspose)):
+        elif not isinstance(layer, nn.HybridLambda):  # that one reshapes
             found.append(_linear(layer, weights))
-        elif weights or not isinstance(layer, nn.HybridLambda):  # that one reshapes
-            raise PageError(f"the page cannot compute a layer {type(layer).__name__}")
         if images is not None:
             with autograd.train_mode():
                 images = layer(images)
@@ -108,12 +101,8 @@ def layers_of(block, rows=None, images=None):
 
 
 def _slope(activation):
-    """What an activation multiplies numbers below 0 with."""
-    if isinstance(activation, nn.LeakyReLU):
-        return activation._alpha
-    if activation._act_type != "relu":
-        raise PageError(f"the page cannot compute an activation {activation._act_type}")
-    return 0
+    """What an activation, ReLU or LeakyReLU, multiplies numbers below 0 with."""
+    return getattr(activation, "_alpha", 0)
 
 
 def _linear(layer, weights):
@@ -124,8 +113,6 @@ def _linear(layer, weights):
     made = {"kind": kind, "weight": weight, "bias": weights.get("bias", np.zeros(outputs))}
     if kind != "dense":
         shape = layer._kwargs
-        if shape["num_group"] != 1 or {*shape["dilate"]} != {1}:
-            raise PageError("the page computes no convolutions in groups or with dilation")
         made.update(kernel=shape["kernel"][0], stride=shape["stride"][0], pad=shape["pad"][0])
     return {**made, "slope": 1 if activation is None else _slope(activation)}
 
@@ -159,9 +146,10 @@ def chosen_runs(folders):
             if kind in runs:
                 continue
             run = load_run(folder)
+            if type(run.vae) not in COMPUTED:
+                raise PageError(f"the page cannot compute a {type(run.vae).__name__}")
             if run.images is None or run.vae.image_shape[0] not in NUM_IMAGES:
                 raise PageError("; ".join(run.notes) or "its images are neither grey nor coloured")
-            layers_of(run.vae.encoder), layers_of(run.vae.decoder)
         except (CheckpointError, PageError) as error:
             paths.say(f"left out: {paths.display_path(folder)}: {error}")
             continue
@@ -223,11 +211,8 @@ def _classes(images):
 def _discriminator(runs):
     """The layers of the first discriminator that the page can compute; it judges all images."""
     for kind in KINDS:
-        if kind in runs and runs[kind].discriminator is not None:
-            try:
-                return layers_of(runs[kind].discriminator.body, images=seen(runs[kind]))
-            except (AttributeError, TypeError, PageError):
-                continue
+        if kind in runs and type(runs[kind].discriminator) in COMPUTED:
+            return layers_of(runs[kind].discriminator.body, images=seen(runs[kind]))
     return None
 
 
@@ -273,7 +258,7 @@ def write_page(folders, path):
 
 def _page(data):
     """The page's HTML with style, scripts and data in it."""
-    read = lambda name: (WEB / name).read_text()
+    read = lambda name: (WEB / name).read_text(encoding="utf-8")
     page = read("page.html")
     style = f"<style>\n{read('page.css')}</style>"
     page = page.replace('<link rel="stylesheet" href="page.css">', style)

@@ -51,6 +51,12 @@ def environments(num_workers, num_servers, port, gpus=(), cores=1, threads=""):
     return found
 
 
+def gpu_names():
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that MXNet finds; none where it finds none."""
+    found, visible = context.num_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:found] if visible else [str(i) for i in range(found)]
+
+
 def command_of(command, rank):
     """A worker's command; of papermill's, the output notebook gets a name of its own."""
     notebooks = [i for i, word in enumerate(command) if word.endswith(".ipynb")]
@@ -109,8 +115,7 @@ def main(arguments=None):
     parser.add_argument("--workers", type=int, help="how many; by default one for each GPU, or two")
     parser.add_argument("--servers", type=int, default=1, help="that add up gradients (default: 1)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="after --", metavar="COMMAND")
-    given, visible = parser.parse_args(arguments), os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = visible.split(",") if visible else [str(i) for i in range(context.num_gpus())]
+    given, gpus = parser.parse_args(arguments), gpu_names()
     command = given.command[given.command[:1] == ["--"] :]
     workers = len(gpus) or 2 if given.workers is None else given.workers
     if not command or workers < 1 or given.servers < 1:

@@ -80,7 +80,8 @@ def _trace(function, nets, inputs, frozen, precision):
                 f"{name} is a weight of none of the nets that learn here: make its layer an "
                 "attribute of the VAE or the discriminator, not one in a list or in a loss"
             )
-    places = [names.index(name) for name in given]
+    used = [i for i, name in enumerate(given) if name in names]  # a function may leave one out
+    places = [names.index(given[i]) for i in used]
     compiled = mx.nd.CachedOp(
         symbol,
         [
@@ -93,8 +94,8 @@ def _trace(function, nets, inputs, frozen, precision):
     arguments = [arrays.get(name) for name in names]
 
     def run(*values):
-        for place, value in zip(places, values):
-            arguments[place] = value
+        for place, i in zip(places, used):
+            arguments[place] = values[i]
         return compiled(*arguments)
 
     return run

@@ -24,11 +24,11 @@ class ThreadsError(ValueError):
 def settle():
     """Choose MXNet's threads: one operator at a time, each on all cores.
 
-    Where there are many cores it is half of them.  Convolutions and large dense layers gain more
-    from that than from two operators at a time on one core each; the small nets for digits hardly
-    care.  OMP_NUM_THREADS stays as it is if the user has set it; of a list for nested regions
-    (`4,2`) the first number counts.  One worker is needed in any case: MXNet 1.9 writes BatchNorm's
-    running statistics without telling its other workers.
+    Where there are many cores it is half of them, at most 8.  Convolutions and large dense layers
+    gain more from that than from two operators at a time on one core each; the small nets for
+    digits hardly care.  OMP_NUM_THREADS stays as it is if the user has set it; of a list for nested
+    regions (`4,2`) the first number counts.  One worker is needed in any case: MXNet 1.9 writes
+    BatchNorm's running statistics without telling its other workers.
     ThreadsError if OMP_NUM_THREADS is not a whole number from 1 to 1024, or a list of them.
     """
     cores = usable_cores()

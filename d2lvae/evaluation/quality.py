@@ -50,6 +50,8 @@ def evaluate(run, images, pixel_loss=None):
     RunError
         The folder holds another run by now, or the net has been trained on since; the images or the
         pixel loss are not those of the training.
+    CheckpointError
+        The folder's vae.npz is missing or damaged.
     ValueError
         The folder's metrics.json cannot be read.
     OSError

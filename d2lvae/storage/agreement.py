@@ -2,7 +2,10 @@
 
 import platform
 
+from mxnet.gluon import nn
+
 from ..config import DEFAULTS, FACES, Config
+from ..engine.layers import all_layers
 from ..engine.trial import check_shapes
 from .errors import ParameterError, RunError
 
@@ -115,7 +118,8 @@ def check_nets(vae, discriminator, config):
                 f"{name} is {value}, but this experiment has no discriminator: give {default}, or "
                 "take a notebook that has one"
             )
-    if config.precision != "float32" and "Conv2D" not in f"{vae!r} {discriminator!r}":
+    layers = [layer for net in (vae, discriminator) if net is not None for layer in all_layers(net)]
+    if config.precision != "float32" and not any(isinstance(each, nn.Conv2D) for each in layers):
         raise ParameterError(
             "precision 'bfloat16' is for convolutions, and these nets have none. For example: "
             "-p precision float32"

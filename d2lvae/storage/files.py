@@ -104,7 +104,8 @@ def file_lock(path):
     none, that is said and the block goes on.  OSError if it cannot be made.
     """
     path, who = pathlib.Path(path), "another process"
-    lock, holder = filelock.FileLock(path), path.with_name(f"{path.name}.holder")
+    mode = path.parent.stat().st_mode & 0o666  # who may write in the folder may lock it
+    lock, holder = filelock.FileLock(path, mode=mode), path.with_name(f"{path.name}.holder")
     try:
         lock.acquire(blocking=False)
     except (filelock.Timeout, NotImplementedError):

@@ -460,7 +460,7 @@ function listenToWalk() {
 
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 
-function fromCodes(net, noise) { // mean + a triangular matrix · noise
+function fromCodes(net, noise) { // mean + a matrix · noise
   const number = net.numLatents;
   return net.mean.map((value, i) => {
     for (let j = 0; j < number; j++) value += net.spread[i * number + j] * noise[j];
