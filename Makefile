@@ -77,8 +77,8 @@ faces: RUNS := convvae_bce:30 convvae_convdisc:30 densevae_bce:50 densevae_logre
 faces: $(READY)  ## the five experiments on drawn faces, into results/own (15 to 40 minutes on two cores)
 	$(call faces,drawn)
 
-anime: RUNS := convvae_bce:200 convvae_convdisc:200 densevae_bce:200 densevae_logreg:50 convvae_resnet:10
-anime: $(READY)  ## the five experiments on the images in data/anime, into results/own (four to eleven hours for 23,000)
+anime: RUNS := convvae_bce:200 convvae_convdisc:200 densevae_bce:200 densevae_logreg:50 convvae_resnet:20
+anime: $(READY)  ## the five experiments on the images in data/anime, into results/own (five to thirteen hours for 23,000)
 	$(call faces,anime)
 
 study: $(READY)  ## is it sharper? all trainings of the study of sharpness that are not done yet, into results/study (hours)

@@ -64,7 +64,7 @@ EPOCHS = {
         "anime_densevae_logreg": 50,
         "anime_convvae_bce": 200,
         "anime_convvae_convdisc": 200,
-        "anime_convvae_resnet": 10,
+        "anime_convvae_resnet": 20,
     },
     "drawn_faces": {
         "anime_densevae_bce": 50,
@@ -165,7 +165,7 @@ def test_the_stability_table():
             assert np.isfinite(
                 [float(value) for record in history for value in record.values()]
             ).all()
-            assert np.median(disc[-3:]) > 0.05, f"{path}: stuck at 0"
+            assert "ResNet" in nets or np.median(disc[-3:]) > 0.05, f"{path}: stuck at 0"
             seed = json.loads((path.parent / "metrics.json").read_text())["config"]["seed"]
             expected.add(
                 (
@@ -181,7 +181,13 @@ def test_the_stability_table():
     assert rows == expected and len(rows) >= 3
     with open(face_run("anime_convvae_resnet", "anime") / "history.csv") as file:
         real = [float(record["disc_loss"]) for record in csv.DictReader(file)]
+        file.seek(0)
+        losses = [float(record["loss"]) for record in csv.DictReader(file)]
     sure = sum(loss < 0.01 for loss in real)
+    first = max(epoch for epoch, loss in enumerate(real) if loss >= 0.001) + 1
+    assert first < len(real) - 3 and losses[first:] == sorted(losses[first:], reverse=True)
+    assert f"From epoch {first} on it is below 0.001" in RESULTS
+    assert f"from epoch {first} on it stayed below 0.001" in part
     assert f"here its loss is below 0.01 in {sure} of {len(real)} epochs" in RESULTS
     assert f"In {sure} of its {len(real)} epochs its loss was below 0.01" in part
     assert f"has been tried for {len(real)} epochs and one seed only" in part
@@ -226,7 +232,7 @@ TRAINED = {
     "ConvVAE, 512 latents": "ConvVAE_on_anime/512_32_200",
     "ConvVAE, 256 latents": "ConvVAE_on_anime/256_16_200",
     "ConvVAE + ConvDisc": "ConvVAE_ConvDisc_LeakyReLU_on_anime/256_16_16_200_10",
-    "ConvVAE + ResNet-18": "ConvVAE_ResNet_on_anime/256_16_10_10",
+    "ConvVAE + ResNet-18": "ConvVAE_ResNet_on_anime/256_16_20_10",
 }
 
 
@@ -349,8 +355,8 @@ def test_the_times_at_full_length():
         sum(18_375 * n / np.median(rates[name]["ours"]) for name, n in EPOCHS["anime"].items())
         for rates in found
     ]
-    assert [round(each / 3600) for each in hours] == [4, 11]
-    assert "results/own (four to eleven hours for 23,000)" in (ROOT / "Makefile").read_text()
+    assert [round(each / 3600) for each in hours] == [5, 13]
+    assert "results/own (five to thirteen hours for 23,000)" in (ROOT / "Makefile").read_text()
 
 
 def test_the_speeds_without_avx512():
