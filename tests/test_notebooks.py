@@ -17,7 +17,7 @@ import other_device
 import papermill
 import pytest
 from d2lvae import config as parameters
-from d2lvae import losses
+from d2lvae import losses, steps
 from d2lvae.evaluation import study
 from d2lvae.sources import synthetic_digits
 from d2lvae.storage import agreement, records
@@ -196,6 +196,18 @@ def test_the_first_notebooks_net_and_loop_are_the_packages(weights, loss, tmp_pa
 
 
 REVISED = [*PARAMETERS, "study_sharpness"]
+
+
+def test_the_distance_in_its_cell_is_the_one_that_is_trained():
+    cell = cell_with("anime_convvae_learned", "def distance(")
+    vae, disc = d2lvae.ConvVAE(4, 4, (3, 32, 32)), d2lvae.ConvDisc(4, (3, 32, 32))
+    d2lvae.initialize(vae, 0), d2lvae.initialize(disc, 1)
+    shown = {"discriminator": disc, "losses": losses, "mx": mx}
+    exec(cell.split("\n\n")[0], shown)
+    X = mx.nd.random.uniform(shape=(8, 3, 32, 32))
+    with mx.autograd.record():
+        expected = steps.FeatureStep(vae, disc).feature_loss(X, X[::-1]).mean().asscalar()
+    assert shown["distance"](X, X[::-1]) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("stem", REVISED)
